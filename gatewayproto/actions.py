@@ -1,0 +1,365 @@
+"""What the machines give: values for a driver to carry out, in order.
+
+`GatewayAction` and `ClientAction` are closed unions. `Emit` carries an event for the application;
+the unions of those are `GatewayEvent` and `ClientEvent`.
+
+Spec: the architecture page, "Machines".
+"""
+
+from typing import Generic, Literal, TypeVar
+
+from attrs import field, frozen
+
+from gatewayproto.frames import ClientInfo, Event, Object, PresenceEntry
+
+E_co = TypeVar("E_co", covariant=True)
+
+
+@frozen
+class Emit(Generic[E_co]):
+    """Tell the application."""
+
+    event: E_co
+
+
+# -- the gateway's actions --------------------------------------------------------------------
+
+
+@frozen
+class SendFrames:
+    """Send every frame, in order, as a text message of its own, on every connection.
+
+    The frames are UTF-8 bytes and are the same objects for all the connections, so a driver may
+    frame them once. Each counts with its length against every connection's credit until `Drained`
+    gives it back.
+    """
+
+    connections: tuple[int, ...]
+    frames: tuple[bytes, ...]
+
+
+@frozen
+class CloseConnection:
+    """Send what is owed, then close with this code. The machine has forgotten the connection."""
+
+    connection: int
+    code: int
+    reason: str = ""
+
+
+# -- the gateway's events ---------------------------------------------------------------------
+
+
+@frozen(kw_only=True)
+class JoinRequested:
+    """A client asks to open or resume a session; answer with `Accept` or `Reject`, at leisure.
+
+    `token` comes from the handshake, else the `Authorization: Bearer` header, else the query's
+    `token`. It is a secret and stays out of every repr.
+    """
+
+    connection: int
+    agent_id: str
+    protocol_version: int
+    token: str | None = field(default=None, repr=False)
+    path: str = "/"
+    peer: str = ""
+    client: ClientInfo | None = None
+    capabilities: tuple[str, ...] = ()
+
+
+@frozen(kw_only=True)
+class SessionOpened:
+    """A session began: its numbering starts at 1 in a new epoch."""
+
+    session_id: str
+    agent_id: str
+    principal: str | None
+
+
+@frozen(kw_only=True)
+class SubscriberJoined:
+    """A client was welcomed to a session, at `sequence`. `resync_reason` is None for a resume."""
+
+    connection: int
+    session_id: str
+    client_id: str
+    resumed: bool
+    sequence: int
+    resync_reason: str | None
+
+
+@frozen(kw_only=True)
+class SubscriberLeft:
+    """A welcomed client's connection ended, by whichever side."""
+
+    connection: int
+    session_id: str
+    client_id: str
+
+
+@frozen(kw_only=True)
+class SubscriberLagged:
+    """What a subscriber still needed is gone; a snapshot covers it, or version 1 joins again."""
+
+    connection: int
+    session_id: str
+    position: int
+
+
+@frozen(kw_only=True)
+class MessageReceived:
+    """A message entered a session's inbox, once. Answer with `Complete` when it is done."""
+
+    session_id: str
+    message_id: int
+    content: str | Object
+    request_id: str | None
+    reply_to: str | None
+    metadata: Object | None
+
+
+@frozen(kw_only=True)
+class Published:
+    """An event got its seq."""
+
+    session_id: str
+    seq: int
+    event_id: str
+
+
+@frozen(kw_only=True)
+class SessionExpired:
+    """A session outlived its last connection by the resume window and is forgotten."""
+
+    session_id: str
+
+
+@frozen(kw_only=True)
+class CommandDropped:
+    """A lawful command came too late: its connection or session is gone. Nothing happened."""
+
+    command: Literal["accept", "reject", "publish", "complete", "change_epoch"]
+    target: int | str
+
+
+GatewayEvent = (
+    JoinRequested
+    | SessionOpened
+    | SubscriberJoined
+    | SubscriberLeft
+    | SubscriberLagged
+    | MessageReceived
+    | Published
+    | SessionExpired
+    | CommandDropped
+)
+GatewayAction = SendFrames | CloseConnection | Emit[GatewayEvent]
+
+# -- the client's actions ---------------------------------------------------------------------
+
+
+@frozen(kw_only=True)
+class OpenTransport:
+    """Open a new transport and name it `connection` in every input about it.
+
+    `token` is there for a driver that puts it into a header as well; the handshake carries it.
+    """
+
+    connection: int
+    token: str | None = field(default=None, repr=False)
+
+
+@frozen
+class SendFrame:
+    """Send one text message on the transport."""
+
+    connection: int
+    frame: bytes
+
+
+@frozen(kw_only=True)
+class CloseTransport:
+    """Close the transport; nothing that still comes from it matters."""
+
+    connection: int
+    code: int = 1000
+    reason: str = ""
+
+
+# -- the client's events ----------------------------------------------------------------------
+
+ClientStateName = Literal["connecting", "connected", "reconnecting", "disconnected"]
+
+
+@frozen(kw_only=True)
+class ResumeToken:
+    """Where a client stands: everything up to `cursor` of this epoch is accounted for.
+
+    An application stores it together with its own state; a new process starts from it. The
+    session id proves ownership where there is no authentication, so a token is a secret.
+
+    Spec: The client's side.
+    """
+
+    session_id: str = field(repr=False)
+    epoch: str | None
+    cursor: int
+
+
+@frozen
+class StateChanged:
+    """The client's state, as people care for it."""
+
+    state: ClientStateName
+
+
+@frozen(kw_only=True)
+class Joined:
+    """The server welcomed the client. The cursor has not moved, save to 0 in a new session."""
+
+    token: ResumeToken
+    session_id: str = field(repr=False)
+    epoch: str | None
+    protocol_version: int
+    resumed: bool
+    cursor: int
+    oldest_cursor: int | None
+    sequence: int
+    resync_required: bool
+    resync_reason: str | None
+    presence: tuple[PresenceEntry, ...] | None
+    health: Object | None
+
+
+@frozen(kw_only=True)
+class EventReceived:
+    """The next event; `replayed` if it is from before this attach or the latest resume."""
+
+    seq: int
+    replayed: bool
+    event: Event
+    token: ResumeToken
+
+
+@frozen(kw_only=True)
+class Skipped:
+    """The seqs `first` to `last` are accounted for and will not come."""
+
+    first: int
+    last: int
+    reason: str
+    token: ResumeToken
+
+
+@frozen(kw_only=True)
+class SnapshotReceived:
+    """Drop what was built so far and go on from `state`, which is as of `cursor`."""
+
+    cursor: int
+    epoch: str | None
+    reason: str
+    state: Object
+    token: ResumeToken
+
+
+@frozen(kw_only=True)
+class CaughtUp:
+    """Everything up to the head as of the attach or the recovery has been handed on."""
+
+    cursor: int
+
+
+@frozen(kw_only=True)
+class Gap:
+    """Something between is missing; the client recovers it before anything else is handed on."""
+
+    expected: int
+    received: int
+
+
+@frozen(kw_only=True)
+class MessageAccepted:
+    """The message is in the session's inbox. An end of the request."""
+
+    request_id: str
+    duplicate: bool
+
+
+@frozen(kw_only=True)
+class MessageRefused:
+    """The message is not in the inbox, and why. An end of the request."""
+
+    request_id: str
+    code: str
+    message: str
+
+
+@frozen(kw_only=True)
+class OutcomeUnknown:
+    """The message was written once and its answer can no longer be had. An end of the request."""
+
+    request_id: str
+
+
+@frozen(kw_only=True)
+class PresenceReceived:
+    """Who is connected changed; the fields are the frame's."""
+
+    version: int
+    from_version: int | None
+    joined: tuple[PresenceEntry, ...] | None
+    left: tuple[str, ...] | None
+    entries: tuple[PresenceEntry, ...] | None
+
+
+@frozen(kw_only=True)
+class HealthReceived:
+    """The gateway's health changed."""
+
+    version: int
+    health: Object
+
+
+@frozen(kw_only=True)
+class RetryScheduled:
+    """The next attempt is `delay` seconds away. `code` is what ended the last one, if known."""
+
+    delay: float
+    attempt: int
+    code: str | None
+
+
+@frozen(kw_only=True)
+class TokenNeeded:
+    """Nothing happens until `SetToken`: the credentials are no longer good."""
+
+    code: str
+
+
+@frozen(kw_only=True)
+class Stopped:
+    """The client's part is over. `code` is `disconnected` after an ordinary end."""
+
+    code: str
+    message: str
+
+
+ClientEvent = (
+    StateChanged
+    | Joined
+    | EventReceived
+    | Skipped
+    | SnapshotReceived
+    | CaughtUp
+    | Gap
+    | MessageAccepted
+    | MessageRefused
+    | OutcomeUnknown
+    | PresenceReceived
+    | HealthReceived
+    | RetryScheduled
+    | TokenNeeded
+    | Stopped
+)
+ClientAction = OpenTransport | SendFrame | CloseTransport | Emit[ClientEvent]

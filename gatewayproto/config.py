@@ -1,0 +1,131 @@
+"""Configuration of both machines: frozen, checked when it is made, secrets out of its repr.
+
+Times are in seconds, sizes in bytes. A value out of its bounds is a `ValueError`.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+from attrs import Attribute, field, frozen, validators
+
+from gatewayproto.backoff import Backoff
+from gatewayproto.frames import DEFAULT_MAX_PAYLOAD, MAX_INT, MIN_MAX_PAYLOAD, ClientInfo
+from gatewayproto.projection import Projection, Transcript
+from gatewayproto.versions import VersionRange
+
+_ENVELOPE_ROOM = 512
+
+
+def _positive(minimum: float = 0.0) -> Callable[[object, "Attribute[Any]", float], None]:
+    """A finite number above `minimum`."""
+
+    def check(_: object, attribute: "Attribute[Any]", value: float) -> None:
+        if not minimum < value < float("inf"):
+            raise ValueError(f"{attribute.name} must be above {minimum} and finite, not {value}")
+
+    return check
+
+
+def _count(minimum: int, maximum: int = MAX_INT) -> Callable[..., None]:
+    return validators.and_(
+        validators.instance_of(int), validators.ge(minimum), validators.le(maximum)
+    )
+
+
+@frozen(kw_only=True)
+class GatewayConfig:
+    """How one gateway behaves.
+
+    - `versions`: the protocol versions it speaks; `protocol_strict` refuses handshakes that name
+      none, which otherwise count as version 1.
+    - `heartbeat`: seconds between pings on an idle connection; twice that without a sign of life
+      closes it.
+    - `handshake_timeout`: seconds from the upgrade to the handshake frame.
+    - `resume_window`: seconds that a session outlives its last connection.
+    - `request_ttl`: seconds within which a client may repeat a request; an id is remembered twice
+      as long. `max_pending_requests` bounds the messages not yet done and, ten times over, the
+      ids remembered.
+    - `max_payload`: the largest frame taken, in bytes.
+    - `retain`, `retain_transient`: events that a session's journal keeps, by kind;
+      `retain_bytes` bounds both together.
+    - `send_window`: payload bytes that a connection may have in its transport's buffer;
+      `answer_window`: how much further answers to what a client sent may go before it counts as
+      one that does not read.
+    - `stall_timeout`: seconds that a transport may take nothing of what it is owed.
+    - `max_lags` snapshots within `lag_period` seconds are one subscriber's share.
+    - `max_violations`: bad frames answered on one connection before it is closed.
+    - `max_open_runs`: runs of one session without their final event.
+    - `max_connections`, `max_sessions`: above them a newcomer is `rate_limited`, to come again
+      after `retry_after` seconds.
+    - `presence_max`: clients of a session listed in a welcome; above it only their number.
+    - `projection`: makes a session's projection, the reducer that its snapshots come from.
+
+    Spec: The welcome; Lagging; Requests.
+    """
+
+    versions: VersionRange = VersionRange(1, 2)
+    protocol_strict: bool = False
+    heartbeat: float = field(default=30.0, validator=_positive())
+    handshake_timeout: float = field(default=10.0, validator=_positive())
+    resume_window: float = field(default=300.0, validator=_positive())
+    request_ttl: float = field(default=300.0, validator=_positive())
+    max_pending_requests: int = field(default=100, validator=_count(1))
+    max_payload: int = field(default=DEFAULT_MAX_PAYLOAD, validator=_count(MIN_MAX_PAYLOAD))
+    retain: int = field(default=1000, validator=_count(0))
+    retain_transient: int = field(default=1000, validator=_count(0))
+    retain_bytes: int = field(default=8 * 1024 * 1024, validator=_count(0))
+    send_window: int = field(default=256 * 1024, validator=_count(1))
+    answer_window: int = field(default=64 * 1024, validator=_count(1))
+    stall_timeout: float = field(default=60.0, validator=_positive())
+    max_lags: int = field(default=20, validator=_count(1))
+    lag_period: float = field(default=60.0, validator=_positive())
+    max_violations: int = field(default=10, validator=_count(1))
+    max_open_runs: int = field(default=1000, validator=_count(1))
+    max_connections: int = field(default=100_000, validator=_count(1))
+    max_sessions: int = field(default=100_000, validator=_count(1))
+    retry_after: float = field(default=5.0, validator=_positive())
+    presence_max: int = field(default=100, validator=_count(0))
+    projection: Callable[[], Projection] = Transcript
+
+    @property
+    def max_event(self) -> int:
+        """The largest encoded event, in bytes, that fits every client of default `max_payload`."""
+        return min(self.max_payload, DEFAULT_MAX_PAYLOAD) - _ENVELOPE_ROOM
+
+
+@frozen(kw_only=True)
+class ClientConfig:
+    """How one client behaves.
+
+    - `agent_id`: the agent whose session to follow. `token`: its credentials, a secret.
+    - `versions`: the protocol versions it speaks.
+    - `start`: `snapshot` asks for one at every attach that starts without a position.
+    - `max_payload`: the largest frame it takes, in bytes; stated to the server.
+    - `handshake_timeout`: seconds from the wish for a transport to the welcome;
+      `recovery_timeout`: seconds that a gap may stay unanswered.
+    - `heartbeat`, `request_ttl`, `max_pending_requests`, `server_max_payload`: what counts until
+      a welcome states the server's own.
+    - `max_queued`: messages that may wait for their end, written or not.
+    - `backoff`: the delays between attempts; `max_attempts` of them in a row, None for no end.
+
+    Spec: The client's side.
+    """
+
+    agent_id: str = field(validator=validators.min_len(1))
+    token: str | None = field(default=None, repr=False)
+    versions: VersionRange = VersionRange(1, 2)
+    capabilities: tuple[str, ...] = ()
+    client: ClientInfo | None = None
+    start: str | None = field(
+        default=None, validator=validators.optional(validators.in_(("replay", "snapshot")))
+    )
+    max_payload: int = field(default=DEFAULT_MAX_PAYLOAD, validator=_count(MIN_MAX_PAYLOAD))
+    handshake_timeout: float = field(default=10.0, validator=_positive())
+    recovery_timeout: float = field(default=10.0, validator=_positive())
+    heartbeat: float = field(default=30.0, validator=_positive())
+    request_ttl: float = field(default=300.0, validator=_positive())
+    max_pending_requests: int = field(default=100, validator=_count(1))
+    server_max_payload: int = field(default=DEFAULT_MAX_PAYLOAD, validator=_count(MIN_MAX_PAYLOAD))
+    max_queued: int = field(default=1000, validator=_count(1))
+    backoff: Backoff = Backoff()
+    max_attempts: int | None = field(default=None, validator=validators.optional(_count(1)))

@@ -1,0 +1,84 @@
+"""What every connection of one gateway shares: configuration, sessions, deadlines, effects.
+
+Spec: Terms (session ids); Snapshots; the resume window of The welcome.
+"""
+
+from collections.abc import Callable
+
+from attrs import define, field
+
+from gatewayproto._timers import Timers
+from gatewayproto.actions import SessionExpired, SessionOpened
+from gatewayproto.config import GatewayConfig
+from gatewayproto.delivery import Delivery
+from gatewayproto.effects import Effects
+from gatewayproto.frames import Object, PresenceEntry
+from gatewayproto.session import Session
+from gatewayproto.subscribers import Subscribers
+
+TimerKey = tuple[str, int | str]
+"""What a deadline is for and whose it is: a connection's number or a session's id."""
+
+
+@define(eq=False)
+class Context:
+    """The state of a gateway that is no single connection's own."""
+
+    config: GatewayConfig
+    ids: Callable[[], str]
+    effects: Effects = field(factory=Effects)
+    timers: Timers[TimerKey] = field(factory=Timers)
+    sessions: dict[str, Session] = field(factory=dict)
+    subscribers: dict[str, Subscribers] = field(factory=dict)
+    health: Object = field(factory=dict)
+    health_version: int = 0
+    ended: list[int] = field(factory=list)
+
+    def take_ended(self) -> list[int]:
+        """The connections that have ended since the last call."""
+        ended, self.ended = self.ended, []
+        return ended
+
+    def open_session(self, agent_id: str, principal: str | None) -> Session | None:
+        """Begin a session; None when there are too many."""
+        if len(self.sessions) >= self.config.max_sessions:
+            return None
+        session = Session.create(
+            self.config,
+            session_id=self.ids(),
+            epoch=self.ids(),
+            agent_id=agent_id,
+            principal=principal,
+        )
+        self.add_session(session)
+        self.effects.emit(
+            SessionOpened(session_id=session.session_id, agent_id=agent_id, principal=principal)
+        )
+        return session
+
+    def add_session(self, session: Session) -> None:
+        """Register a session that nobody follows yet."""
+        self.sessions[session.session_id] = session
+        self.subscribers[session.session_id] = Subscribers()
+
+    def follow(self, session: Session, delivery: Delivery, entry: PresenceEntry) -> None:
+        """A client was welcomed to a session; it does not expire while one follows it."""
+        self.subscribers[session.session_id].add(delivery, entry)
+        self.timers.cancel(("session", session.session_id))
+
+    def unfollow(self, session: Session, connection: int, now: float) -> None:
+        """A client's connection ended; after the last one the resume window begins."""
+        subscribers = self.subscribers[session.session_id]
+        subscribers.remove(connection)
+        if not subscribers.deliveries:
+            self.start_resume_window(session.session_id, now)
+
+    def start_resume_window(self, session_id: str, now: float) -> None:
+        """Keep a session that nobody follows for `resume_window` seconds from now."""
+        self.timers.set(("session", session_id), now + self.config.resume_window)
+
+    def expire_session(self, session_id: str) -> None:
+        """Forget a session whose resume window is over."""
+        del self.sessions[session_id]
+        del self.subscribers[session_id]
+        self.effects.emit(SessionExpired(session_id=session_id))

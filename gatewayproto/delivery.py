@@ -1,0 +1,282 @@
+"""One subscriber's cursor into its session's journal, and the one act that moves it.
+
+Replay, live delivery, catching up after a stall and recovery are the same: send what lies between
+the position and the head, as long as there is credit. A subscriber holds no events of its own.
+
+Spec: Server to client; Snapshots; Lagging; Recovery in band; Version 1.
+"""
+
+from collections import deque
+from collections.abc import Iterator
+from enum import Enum, auto
+from typing import Any
+
+from attrs import define, evolve, field, frozen
+
+from gatewayproto import codec, versions
+from gatewayproto.credit import Credit
+from gatewayproto.errors import ErrorCode
+from gatewayproto.frames import CaughtUp, Object, ResyncReason, Skip
+from gatewayproto.handshake import resync_reason
+from gatewayproto.journal import Entry
+from gatewayproto.session import Session
+
+
+@frozen
+class SnapshotDue:
+    """A snapshot is owed before anything else."""
+
+    reason: ResyncReason
+    nonce: str | None = None
+
+
+@frozen
+class Recovery:
+    """A `resume` or `resync` is owed its `caught_up` once delivery is at `target`."""
+
+    target: int
+    nonce: str | None
+
+
+@define
+class Pumped:
+    """What one turn of delivery gave: frames, whether it lagged, and why it must close."""
+
+    frames: list[bytes] = field(factory=list)
+    lagged_at: int | None = None
+    close: ErrorCode | None = None
+
+
+class _Turn(Enum):
+    HEAD = auto()
+    NO_ROOM = auto()
+    AGAIN = auto()
+
+
+@define(eq=False)
+class Delivery:
+    """Where one subscriber stands: everything up to `position` is accounted for to it.
+
+    Events up to `replay_until` go as `replay`, later ones as `event`. `attach_target` is the head
+    as of the attach while its `caught_up` is owed; `parts` is what is left of a snapshot that is
+    on its way.
+    """
+
+    connection: int
+    version: int
+    max_payload: int
+    position: int
+    replay_until: int
+    attach_target: int | None
+    credit: Credit
+    due: SnapshotDue | None = None
+    recovery: Recovery | None = None
+    parts: deque[bytes] = field(factory=deque)
+    lags: list[float] = field(factory=list)
+
+    # -- live ---------------------------------------------------------------------------------
+
+    def at_head(self, session: Session) -> bool:
+        """Tell whether the next event is all that this subscriber will need."""
+        return (
+            self.position == session.journal.cursor
+            and self.due is None
+            and not self.parts
+            and self.attach_target is None
+            and self.recovery is None
+        )
+
+    def take_live(self, seq: int, size: int, now: float) -> bool:
+        """Account for the next event, if its frame of `size` bytes may go right away."""
+        if size > self.max_payload or not self.credit.room_for(size):
+            return False
+        self.credit.charge(size, now)
+        self.position = seq
+        return True
+
+    # -- recovery in band ---------------------------------------------------------------------
+
+    def resume(self, session: Session, epoch: str | None, since: int, nonce: str | None) -> None:
+        """Go back to `since`, never forward; merged into whatever is under way."""
+        head = session.journal.cursor
+        epochs = () if epoch is None else (epoch,)
+        reason = resync_reason(session, self.version, epochs, since)
+        self.recovery = Recovery(head, nonce)
+        if self.due is not None:
+            self.due = evolve(self.due, nonce=nonce)
+        elif reason is not None and not self.parts:
+            self.due = SnapshotDue(reason, nonce)
+        elif reason is None and not self.parts:
+            self.position = min(self.position, since)
+            self.replay_until = head
+
+    def resync(self, session: Session, nonce: str | None) -> None:
+        """Send a snapshot; merged into one that is under way."""
+        self.recovery = Recovery(session.journal.cursor, nonce)
+        if self.due is not None:
+            self.due = evolve(self.due, nonce=nonce)
+        elif not self.parts:
+            self.due = SnapshotDue("requested", nonce)
+
+    def change_epoch(self) -> None:
+        """Begin anew with a snapshot of the session's new epoch."""
+        self.parts.clear()
+        self.due = SnapshotDue("epoch_changed", self.recovery.nonce if self.recovery else None)
+
+    # -- the act ------------------------------------------------------------------------------
+
+    def attach(self, session: Session, now: float) -> Pumped:
+        """Send the snapshot that leaves together with the welcome, whatever it takes."""
+        pumped = Pumped()
+        if self.due is not None:
+            self._begin_snapshot(session, self.due, pumped)
+            if self.parts:
+                self._send(self.parts.popleft(), pumped, now)
+        return pumped
+
+    def pump(self, session: Session, now: float, *, max_lags: int, lag_period: float) -> Pumped:
+        """Send what lies between the position and the head, as far as there is credit."""
+        pumped = Pumped()
+        turn = _Turn.AGAIN
+        while turn is _Turn.AGAIN and pumped.close is None:
+            if self.due is None and not self.parts and self.position < session.floor(self.version):
+                self._lag(pumped, now, max_lags, lag_period)
+                continue
+            turn = self._step(session, pumped, now)
+        return pumped
+
+    def _step(self, session: Session, pumped: Pumped, now: float) -> _Turn:
+        while self.parts:
+            if not self.credit.room_for(len(self.parts[0])):
+                return _Turn.NO_ROOM
+            self._send(self.parts.popleft(), pumped, now)
+        if self.due is not None:
+            # Not before there is room for it, so that it is as fresh as it can be.
+            size = min(len(session.state().body), self.max_payload)
+            if not self.credit.room_for(size):
+                return _Turn.NO_ROOM
+            self._begin_snapshot(session, self.due, pumped)
+            return _Turn.AGAIN
+        return self._send_entries(session, pumped, now)
+
+    def _lag(self, pumped: Pumped, now: float, max_lags: int, lag_period: float) -> None:
+        pumped.lagged_at = self.position
+        self.lags = [at for at in self.lags if at + lag_period > now]
+        if self.version == 1 or len(self.lags) >= max_lags:
+            pumped.close = ErrorCode.SLOW_CONSUMER
+            return
+        self.lags.append(now)
+        self.due = SnapshotDue("lagged", self.recovery.nonce if self.recovery else None)
+
+    def _send_entries(self, session: Session, pumped: Pumped, now: float) -> _Turn:
+        for frame in self._owed(session):
+            if len(frame) > self.max_payload:
+                return self._cover(pumped)
+            if not self.credit.room_for(len(frame)):
+                return _Turn.NO_ROOM
+            self._send(frame, pumped, now)
+        return _Turn.HEAD
+
+    def _owed(self, session: Session) -> Iterator[bytes]:
+        """The frames owed, in order. To ask for the next is to say that the last was sent."""
+        yield from self._owed_caught_up()
+        for entry in session.journal.after(self.position):
+            if entry.superseded and self.version > 1:
+                continue
+            if entry.seq > self.position + 1:
+                skip = Skip(first=self.position + 1, last=entry.seq - 1, reason="superseded")
+                yield codec.encode(skip)
+                self.position = skip.last
+                yield from self._owed_caught_up()
+            yield self._frame(entry)
+            self.position = entry.seq
+            yield from self._owed_caught_up()
+
+    def _owed_caught_up(self) -> Iterator[bytes]:
+        """A `caught_up` for each target that is reached."""
+        if self.attach_target is not None and self.position >= self.attach_target:
+            yield codec.encode(CaughtUp(cursor=self.position))
+            self.attach_target = None
+        if self.recovery is not None and self.position >= self.recovery.target:
+            yield codec.encode(CaughtUp(cursor=self.position, nonce=self.recovery.nonce))
+            self.recovery = None
+
+    def _cover(self, pumped: Pumped) -> _Turn:
+        """An event exceeds what this peer takes: only a snapshot, in parts, can account for it."""
+        if self.version == 1:
+            pumped.close = ErrorCode.PAYLOAD_TOO_LARGE
+        else:
+            self.due = SnapshotDue("lagged", self.recovery.nonce if self.recovery else None)
+        return _Turn.AGAIN
+
+    def _frame(self, entry: Entry) -> bytes:
+        if self.version == 1:
+            return versions.replay_frame_v1(entry.seq, entry.event())
+        kind = "replay" if entry.seq <= self.replay_until else "event"
+        return codec.event_frame(kind, entry.seq, entry.body)
+
+    def _begin_snapshot(self, session: Session, due: SnapshotDue, pumped: Pumped) -> None:
+        """Take the state as of one cursor; from here on that is the position."""
+        state = session.state()
+        self.due = None
+        if self.version == 1:
+            frame = versions.snapshot_frame_v1(
+                state.state,
+                cursor=state.cursor,
+                session_id=versions.join_session_id(session.session_id, session.epoch),
+                agent_id=session.agent_id,
+                max_bytes=self.max_payload,
+            )
+            if frame is None:
+                pumped.close = ErrorCode.PAYLOAD_TOO_LARGE
+                return
+            self.parts.append(frame)
+        else:
+            fields: Object = {
+                "type": "snapshot",
+                "cursor": state.cursor,
+                "epoch": session.epoch,
+                "reason": due.reason,
+            }
+            if due.nonce is not None:
+                fields["nonce"] = due.nonce
+            self.parts.extend(codec.snapshot_frames(fields, state.body, max_bytes=self.max_payload))
+        self.position = state.cursor
+
+    def _send(self, frame: bytes, pumped: Pumped, now: float) -> None:
+        self.credit.charge(len(frame), now)
+        pumped.frames.append(frame)
+
+    # -- plain data ---------------------------------------------------------------------------
+
+    def to_state(self, now: float) -> Object:
+        """Plain JSON data; times as seconds before `now`."""
+        return {
+            "connection": self.connection,
+            "version": self.version,
+            "max_payload": self.max_payload,
+            "position": self.position,
+            "replay_until": self.replay_until,
+            "attach_target": self.attach_target,
+            "due": self.due and [self.due.reason, self.due.nonce],
+            "recovery": self.recovery and [self.recovery.target, self.recovery.nonce],
+            "parts": [part.decode() for part in self.parts],
+            "lags": [now - at for at in self.lags],
+        }
+
+    @classmethod
+    def from_state(cls, state: Any, credit: Credit, now: float) -> "Delivery":
+        """Go on from what `to_state` gave."""
+        return cls(
+            connection=state["connection"],
+            version=state["version"],
+            max_payload=state["max_payload"],
+            position=state["position"],
+            replay_until=state["replay_until"],
+            attach_target=state["attach_target"],
+            credit=credit,
+            due=state["due"] and SnapshotDue(*state["due"]),
+            recovery=state["recovery"] and Recovery(*state["recovery"]),
+            parts=deque(part.encode() for part in state["parts"]),
+            lags=[now - ago for ago in state["lags"]],
+        )

@@ -1,0 +1,53 @@
+"""What one call of the gateway gathers: its actions, in order.
+
+Spec: the architecture page, "From Publish to bytes".
+"""
+
+from gatewayproto.actions import (
+    CloseConnection,
+    Emit,
+    GatewayAction,
+    GatewayEvent,
+    SendFrames,
+)
+
+
+class Effects:
+    """The actions of one `handle`, in order.
+
+    Frames that follow each other on the same connections become one `SendFrames`.
+    """
+
+    def __init__(self) -> None:
+        self._actions: list[GatewayAction] = []
+        self._connections: tuple[int, ...] = ()
+        self._frames: list[bytes] = []
+
+    def send(self, connections: tuple[int, ...], frames: list[bytes]) -> None:
+        """Send the frames on all of the connections."""
+        if connections != self._connections:
+            self._flush()
+            self._connections = connections
+        self._frames += frames
+
+    def close(self, connection: int, code: int, reason: str) -> None:
+        """Close a connection after what was sent on it."""
+        self._flush()
+        self._actions.append(CloseConnection(connection, code, reason))
+
+    def emit(self, event: GatewayEvent) -> None:
+        """Tell the application."""
+        self._flush()
+        self._actions.append(Emit(event))
+
+    def take(self) -> tuple[GatewayAction, ...]:
+        """Everything so far; the next call begins anew."""
+        self._flush()
+        actions, self._actions = tuple(self._actions), []
+        return actions
+
+    def _flush(self) -> None:
+        if self._frames:
+            self._actions.append(SendFrames(self._connections, tuple(self._frames)))
+            self._frames = []
+        self._connections = ()

@@ -1,0 +1,303 @@
+"""The server machine: every session and connection of one process.
+
+It routes inputs to the connections and sessions they name and gathers the actions. What a
+connection does is in `gatewayproto.connection`, what a subscriber is sent in
+`gatewayproto.delivery`, what a session keeps in `gatewayproto.session`.
+
+Spec: the architecture page, "Machines".
+"""
+
+from collections.abc import Callable
+from typing import assert_never
+
+from attrs import frozen
+
+from gatewayproto import codec, connection, live, saved
+from gatewayproto._ids import random_id
+from gatewayproto.actions import CommandDropped, GatewayAction, Published
+from gatewayproto.config import GatewayConfig
+from gatewayproto.connection import Input
+from gatewayproto.context import Context
+from gatewayproto.errors import ERRORS, ErrorCode, LocalProtocolError
+from gatewayproto.frames import MAX_DEPTH, Object
+from gatewayproto.handshake import error_fields
+from gatewayproto.inputs import (
+    Accept,
+    Activity,
+    ChangeEpoch,
+    Complete,
+    ConnectionClosed,
+    ConnectionOpened,
+    Drained,
+    FrameReceived,
+    GatewayInput,
+    Publish,
+    Reject,
+    SetHealth,
+    TimerExpired,
+)
+from gatewayproto.link import Link
+from gatewayproto.session import encode_published
+
+_MAX_HEALTH = 2048
+"""Bytes of encoded health, so that a welcome with it fits the smallest `max_payload`."""
+
+
+@frozen(kw_only=True)
+class SessionInfo:
+    """What an application may want to know of a session, as of now."""
+
+    session_id: str
+    epoch: str
+    agent_id: str
+    principal: str | None
+    cursor: int
+    oldest_cursor: int
+    retained: int
+    retained_bytes: int
+    pending_messages: int
+    subscribers: int
+
+
+class Gateway:
+    """The server of the protocol, without I/O.
+
+    `handle` is its only entry; it returns what to do, in order. `now` is a monotonic time in
+    seconds that never goes back between calls. `ids` makes session ids, epochs, client ids and
+    nonces: strings of at least 122 random bits, 1 to 64 characters, without a dot.
+
+    Spec: the whole of it, the server's side.
+    """
+
+    def __init__(self, config: GatewayConfig, *, ids: Callable[[], str] = random_id) -> None:
+        self._context = Context(config, ids)
+        self._connections: dict[int, Link] = {}
+        self._last_connection = 0
+
+    @property
+    def config(self) -> GatewayConfig:
+        """The configuration that it was made with."""
+        return self._context.config
+
+    @property
+    def next_deadline(self) -> float | None:
+        """When to give `TimerExpired` at the latest, on the clock of `now`; None for never."""
+        return self._context.timers.next_deadline
+
+    def session(self, session_id: str) -> SessionInfo | None:
+        """What is to be known of a session; None where there is none of that bare id."""
+        session = self._context.sessions.get(session_id)
+        if session is None:
+            return None
+        return SessionInfo(
+            session_id=session.session_id,
+            epoch=session.epoch,
+            agent_id=session.agent_id,
+            principal=session.principal,
+            cursor=session.journal.cursor,
+            oldest_cursor=session.journal.floor + 1,
+            retained=len(session.journal),
+            retained_bytes=session.journal.size,
+            pending_messages=session.inbox.pending,
+            subscribers=len(self._context.subscribers[session_id].deliveries),
+        )
+
+    @property
+    def session_ids(self) -> tuple[str, ...]:
+        """The bare ids of all sessions, oldest first."""
+        return tuple(self._context.sessions)
+
+    def handle(  # noqa: C901, PLR0912 -- one arm for each input
+        self, input_: GatewayInput, *, now: float
+    ) -> tuple[GatewayAction, ...]:
+        """Take one input and give the actions to carry out, in order.
+
+        Raises `LocalProtocolError` for the caller's mistake, and nothing has changed then; never
+        anything else, whatever a peer sent.
+        """
+        match input_:
+            case FrameReceived():
+                connection.receive(self._existing(input_.connection), input_.data, now)
+            case Publish():
+                self._publish(input_, now)
+            case Drained():
+                connection.handle(
+                    self._existing(input_.connection), Input.DRAINED, input_.size, now
+                )
+            case Activity():
+                connection.handle(self._existing(input_.connection), Input.ACTIVITY, None, now)
+            case ConnectionOpened():
+                self._open(input_, now)
+            case ConnectionClosed():
+                connection.handle(self._existing(input_.connection), Input.GONE, None, now)
+            case Accept():
+                connection.handle(self._existing(input_.connection), Input.ACCEPT, input_, now)
+            case Reject():
+                self._reject(input_, now)
+            case Complete():
+                self._complete(input_)
+            case SetHealth():
+                self._set_health(input_)
+            case ChangeEpoch():
+                self._change_epoch(input_, now)
+            case TimerExpired():
+                self._expire(now)
+            case _:
+                assert_never(input_)
+        for number in self._context.take_ended():
+            self._connections.pop(number, None)
+        return self._context.effects.take()
+
+    # -- connections --------------------------------------------------------------------------
+
+    def _open(self, opened: ConnectionOpened, now: float) -> None:
+        if opened.connection <= self._last_connection:
+            raise LocalProtocolError(f"connection {opened.connection} was opened already")
+        self._last_connection = opened.connection
+        context = self._context
+        if len(self._connections) >= context.config.max_connections:
+            self._turn_away(opened.connection)
+            return
+        self._connections[opened.connection] = Link.open(opened, context, now)
+
+    def _turn_away(self, number: int) -> None:
+        context = self._context
+        fields = error_fields(
+            "error",
+            ErrorCode.RATE_LIMITED,
+            "too many connections",
+            retry_after_seconds=context.config.retry_after,
+        )
+        close_code = ERRORS[ErrorCode.RATE_LIMITED].close_code
+        assert close_code is not None
+        context.effects.send((number,), [codec.encode_object(fields)])
+        context.effects.close(number, close_code, ErrorCode.RATE_LIMITED)
+
+    def _existing(self, number: int) -> Link:
+        """The connection of that number; one that is gone answers every input as a race."""
+        link = self._connections.get(number)
+        if link is not None:
+            return link
+        if not 0 < number <= self._last_connection:
+            raise LocalProtocolError(f"connection {number} was never opened")
+        return Link.closed(number, self._context)
+
+    def _reject(self, reject: Reject, now: float) -> None:
+        if ERRORS[reject.code].close_code is None:
+            raise LocalProtocolError(f"{reject.code} rejects no handshake")
+        connection.handle(self._existing(reject.connection), Input.REJECT, reject, now)
+
+    # -- sessions -----------------------------------------------------------------------------
+
+    def _publish(self, publish: Publish, now: float) -> None:
+        context = self._context
+        session = context.sessions.get(publish.session_id)
+        if session is None:
+            context.effects.emit(CommandDropped(command="publish", target=publish.session_id))
+            return
+        encoded = encode_published(context.config, session, publish.event)
+        entry = session.append(encoded)
+        context.effects.emit(
+            Published(session_id=session.session_id, seq=entry.seq, event_id=encoded.event.event_id)
+        )
+        subscribers = context.subscribers[session.session_id]
+        for number in subscribers.broadcast(entry, encoded.event, context.effects, now):
+            self._connections[number].pump(now)
+        # Only now: a subscriber that has room gets the event even where nothing is retained.
+        session.journal.trim()
+
+    def _complete(self, complete: Complete) -> None:
+        session = self._context.sessions.get(complete.session_id)
+        if session is None:
+            self._context.effects.emit(
+                CommandDropped(command="complete", target=complete.session_id)
+            )
+        elif not session.inbox.complete(complete.message_id):
+            raise LocalProtocolError(f"message {complete.message_id} is not pending")
+
+    def _set_health(self, command: SetHealth) -> None:
+        health = dict(command.health)
+        try:
+            codec.check_plain(health, max_depth=MAX_DEPTH - 1)
+            size = len(codec.encode_object(health))
+        except ValueError as error:
+            raise LocalProtocolError(f"the health cannot be sent: {error}") from error
+        if size > _MAX_HEALTH:
+            raise LocalProtocolError(f"the health takes {size} bytes, over {_MAX_HEALTH}")
+        self._context.health = health
+        self._context.health_version += 1
+
+    def _change_epoch(self, command: ChangeEpoch, now: float) -> None:
+        context = self._context
+        session = context.sessions.get(command.session_id)
+        if session is None:
+            context.effects.emit(CommandDropped(command="change_epoch", target=command.session_id))
+            return
+        session.epoch = context.ids()
+        for number in tuple(context.subscribers[session.session_id].deliveries):
+            live.change_epoch(self._connections[number], now)
+
+    # -- time ---------------------------------------------------------------------------------
+
+    def _expire(self, now: float) -> None:
+        for kind, key in self._context.timers.pop_due(now):
+            if kind == "session":
+                self._context.expire_session(str(key))
+            else:
+                connection.handle(self._connections[int(key)], Input.TIMER, None, now)
+
+    # -- plain data ---------------------------------------------------------------------------
+
+    def to_state(self, *, now: float) -> Object:
+        """The whole machine as plain JSON data, for `from_state` and `recover`.
+
+        It holds session ids, which prove ownership, and tokens of handshakes under way: keep it
+        as you keep secrets.
+        """
+        return saved.save(self._context, self._connections, self._last_connection, now)
+
+    @classmethod
+    def from_state(
+        cls,
+        config: GatewayConfig,
+        state: Object,
+        *,
+        now: float,
+        ids: Callable[[], str] = random_id,
+    ) -> "Gateway":
+        """Go on exactly as the machine would that gave `state`, its transports still open.
+
+        Raises `ValueError` for a state of another schema.
+        """
+        gateway = cls(config, ids=ids)
+        gateway._last_connection = saved.load_sessions(gateway._context, state, now)
+        gateway._connections.update(saved.load_connections(gateway._context, state, now))
+        return gateway
+
+    @classmethod
+    def recover(
+        cls,
+        config: GatewayConfig,
+        state: Object,
+        *,
+        now: float,
+        unbroken: bool = False,
+        ids: Callable[[], str] = random_id,
+    ) -> "Gateway":
+        """Rebuild the sessions of a gateway whose process and transports are gone.
+
+        Every session begins a new epoch, so that every client gets a snapshot: nobody can prove
+        that `state` holds all that clients were sent. `unbroken` asserts just that, and keeps the
+        epochs. Request ids stay remembered either way. Raises `ValueError` for a state of another
+        schema.
+
+        Spec: Terms (epoch); Requests.
+        """
+        gateway = cls(config, ids=ids)
+        saved.load_sessions(gateway._context, state, now)
+        context = gateway._context
+        for session_id, session in context.sessions.items():
+            context.start_resume_window(session_id, now)
+            if not unbroken:
+                session.epoch = ids()
+        return gateway

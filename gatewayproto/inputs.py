@@ -1,0 +1,234 @@
+"""What the machines take: one value for each thing that can happen to them.
+
+`GatewayInput` and `ClientInput` are closed unions. Connections are named by integers that their
+driver counts upwards and never uses twice; sessions by the bare id of their welcome. Times never
+travel in inputs: they come beside them, as `now`.
+
+Spec: the architecture page, "Machines".
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from attrs import field, frozen
+
+from gatewayproto.errors import ErrorCode
+from gatewayproto.frames import Event
+
+# -- both machines ----------------------------------------------------------------------------
+
+
+@frozen
+class FrameReceived:
+    """One whole text message came in on a connection; `data` is its UTF-8 bytes."""
+
+    connection: int
+    data: bytes
+
+
+@frozen
+class Activity:
+    """Bytes came in on a connection, whether or not they were whole frames: the peer lives."""
+
+    connection: int
+
+
+@frozen
+class TimerExpired:
+    """The machine's `next_deadline` may have passed. Too early is no mistake: nothing happens."""
+
+
+# -- the gateway ------------------------------------------------------------------------------
+
+
+@frozen(kw_only=True)
+class ConnectionOpened:
+    """A client's transport is open and upgraded; its handshake frame is still to come.
+
+    `connection` is larger than every one before it. `query` and `headers` (names in lower case)
+    are those of the upgrade, read for a token only. `timestamp` is the time in seconds since
+    1970, for the presence list; `peer` is the peer's address for the application.
+    """
+
+    connection: int
+    path: str = "/"
+    query: Mapping[str, str] = field(factory=dict, repr=False)
+    headers: Mapping[str, str] = field(factory=dict, repr=False)
+    peer: str = ""
+    timestamp: float = 0.0
+
+
+@frozen
+class Drained:
+    """The transport took `size` more payload bytes of what was sent on a connection.
+
+    `size` is at least 1 and at most what `SendFrames` gave and no `Drained` returned yet.
+    """
+
+    connection: int
+    size: int
+
+
+@frozen
+class ConnectionClosed:
+    """A connection's transport is gone."""
+
+    connection: int
+
+
+@frozen(kw_only=True)
+class Accept:
+    """The application accepts the handshake of a `JoinRequested`.
+
+    `principal` is who the client is, opaque to the gateway: a session belongs to the principal
+    that opened it. None where there is no authentication: the session id alone proves ownership.
+    """
+
+    connection: int
+    principal: str | None = None
+
+
+@frozen(kw_only=True)
+class Reject:
+    """The application refuses the handshake of a `JoinRequested`.
+
+    `code` is one that closes a connection. `message` is for people and must tell no secret.
+    `retry_after_seconds` is the least a client that may retry waits.
+    """
+
+    connection: int
+    code: ErrorCode
+    message: str = ""
+    retry_after_seconds: float | None = None
+
+
+@frozen(kw_only=True)
+class Publish:
+    """The application publishes an event in a session; it gets the session's next seq."""
+
+    session_id: str
+    event: Event
+
+
+@frozen(kw_only=True)
+class Complete:
+    """The application is done with a message that `MessageReceived` gave it."""
+
+    session_id: str
+    message_id: int
+
+
+@frozen(kw_only=True)
+class SetHealth:
+    """The gateway's health, for every welcome from now on; plain JSON data."""
+
+    health: Mapping[str, Any]
+
+
+@frozen(kw_only=True)
+class ChangeEpoch:
+    """The application can no longer prove that a session's numbering went on unbroken.
+
+    The session begins a new epoch; whoever follows it gets a snapshot.
+    """
+
+    session_id: str
+
+
+GatewayInput = (
+    ConnectionOpened
+    | FrameReceived
+    | Activity
+    | Drained
+    | ConnectionClosed
+    | Accept
+    | Reject
+    | Publish
+    | Complete
+    | SetHealth
+    | ChangeEpoch
+    | TimerExpired
+)
+
+# -- the client -------------------------------------------------------------------------------
+
+
+@frozen
+class Connect:
+    """Open the session and stay with it until `Disconnect` or an error that may not be retried."""
+
+
+@frozen
+class TransportOpened:
+    """The transport that `OpenTransport` asked for is open and upgraded."""
+
+    connection: int
+
+
+@frozen(kw_only=True)
+class TransportClosed:
+    """A transport is gone, or could not be opened.
+
+    `code` and `reason` are those of a close frame that was *received*; None where none was.
+    `http_status` is the answer that came in place of the upgrade, with its `Retry-After` in
+    seconds.
+    """
+
+    connection: int
+    code: int | None = None
+    reason: str = ""
+    http_status: int | None = None
+    retry_after_seconds: float | None = None
+
+
+@frozen(kw_only=True)
+class Send:
+    """Send a message, now or when there is a session again.
+
+    Without a `request_id` the client makes one: every message of this client can be repeated
+    safely.
+    """
+
+    content: str | Mapping[str, Any]
+    request_id: str | None = None
+    reply_to: str | None = None
+    metadata: Mapping[str, Any] | None = None
+
+
+@frozen
+class Taken:
+    """The application has taken everything that was handed on up to and including `seq`."""
+
+    seq: int
+
+
+@frozen
+class Resync:
+    """Ask for a snapshot, now."""
+
+
+@frozen
+class SetToken:
+    """Fresh credentials, for the next handshake."""
+
+    token: str | None = field(repr=False)
+
+
+@frozen
+class Disconnect:
+    """End the client's part, in whatever state it is; never an error."""
+
+
+ClientInput = (
+    Connect
+    | TransportOpened
+    | FrameReceived
+    | Activity
+    | TransportClosed
+    | Send
+    | Taken
+    | Resync
+    | SetToken
+    | Disconnect
+    | TimerExpired
+)

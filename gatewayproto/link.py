@@ -1,0 +1,190 @@
+"""What one connection of the gateway is: its state, and what can be done to it.
+
+The handlers in `gatewayproto.opening` and `gatewayproto.live` act on it; which of them an input
+calls is said by the table in `gatewayproto.connection`.
+
+Spec: Errors; Lagging.
+"""
+
+from enum import StrEnum
+
+from attrs import define, field
+
+from gatewayproto import codec
+from gatewayproto.actions import SubscriberLagged, SubscriberLeft
+from gatewayproto.context import Context
+from gatewayproto.credit import Credit
+from gatewayproto.delivery import Delivery, Pumped
+from gatewayproto.errors import ERRORS, ErrorCode
+from gatewayproto.handshake import Request, error_fields
+from gatewayproto.inputs import ConnectionOpened
+from gatewayproto.session import Session
+
+
+class State(StrEnum):
+    """Where a connection stands."""
+
+    OPENING = "opening"
+    JOINING = "joining"
+    LIVE_V1 = "live, version 1"
+    LIVE_V2 = "live, version 2"
+    CLOSED = "closed"
+
+
+@define(eq=False)
+class Link:
+    """One connection. `number` is its driver's name for it.
+
+    `token` is the upgrade's, for a handshake that carries none. `held` are the answers to what
+    came before the welcome, which nothing precedes. `last_sign` is when the peer last showed a
+    sign of life, `last_ping` when it was last pinged.
+    """
+
+    number: int
+    context: Context
+    credit: Credit
+    path: str = ""
+    peer: str = ""
+    timestamp: float = 0.0
+    token: str | None = field(default=None, repr=False)
+    state: State = State.OPENING
+    request: Request | None = None
+    session: Session | None = None
+    delivery: Delivery | None = None
+    client_id: str = ""
+    held: list[bytes] = field(factory=list)
+    violations: int = 0
+    last_sign: float = 0.0
+    last_ping: float = 0.0
+
+    @classmethod
+    def open(cls, opened: ConnectionOpened, context: Context, now: float) -> "Link":
+        """Wait for the handshake of a transport that was opened, but not for ever."""
+        link = cls(
+            opened.connection,
+            context,
+            Credit(context.config.send_window, context.config.answer_window),
+            opened.path,
+            opened.peer,
+            opened.timestamp,
+            _upgrade_token(opened),
+        )
+        link.arm(now + context.config.handshake_timeout)
+        return link
+
+    @classmethod
+    def closed(cls, number: int, context: Context) -> "Link":
+        """Stand in for a connection that has ended: what still names it lost a race."""
+        return cls(number, context, Credit(0, 0), state=State.CLOSED)
+
+    # -- sending ------------------------------------------------------------------------------
+
+    def answer(self, frame: bytes, now: float) -> None:
+        """Send an answer, unless the peer leaves too many of them unread."""
+        if self.state is State.CLOSED:
+            return
+        if not self.credit.answer_fits(len(frame)):
+            self.close(ErrorCode.SLOW_CONSUMER, now)
+            return
+        self.credit.charge(len(frame), now)
+        self.context.effects.send((self.number,), [frame])
+
+    def answer_error(
+        self, code: ErrorCode, detail: str, now: float, *, request_id: str | None = None
+    ) -> None:
+        """Answer with an `error` and go on."""
+        fields = error_fields("error", code, detail, request_id=request_id)
+        self.answer(codec.encode_object(fields), now)
+
+    def pump(self, now: float) -> None:
+        """Send what is owed, as far as there is credit."""
+        if self.state is State.CLOSED:
+            return
+        delivery, session = self.live()
+        config = self.context.config
+        pumped = delivery.pump(session, now, max_lags=config.max_lags, lag_period=config.lag_period)
+        if self.carry_out(pumped, now):
+            ready = self.context.subscribers[session.session_id].ready
+            if delivery.at_head(session):
+                ready[self.number] = delivery
+            else:
+                ready.pop(self.number, None)
+
+    def carry_out(self, pumped: Pumped, now: float) -> bool:
+        """Send, tell and close as a turn of delivery says; False when it has closed."""
+        effects = self.context.effects
+        if pumped.lagged_at is not None and self.session is not None:
+            effects.emit(
+                SubscriberLagged(
+                    connection=self.number,
+                    session_id=self.session.session_id,
+                    position=pumped.lagged_at,
+                )
+            )
+        effects.send((self.number,), pumped.frames)
+        if pumped.close is not None:
+            self.close(pumped.close, now)
+        return pumped.close is None
+
+    def live(self) -> tuple[Delivery, Session]:
+        """What a welcomed connection has."""
+        assert self.delivery is not None
+        assert self.session is not None
+        return self.delivery, self.session
+
+    # -- time ---------------------------------------------------------------------------------
+
+    def watch(self, now: float) -> None:
+        """Arm the deadline that comes first; each is looked at again when it has passed."""
+        config, credit = self.context.config, self.credit
+        deadlines = [self.last_ping + config.heartbeat, self.last_sign + 2 * config.heartbeat]
+        # What is owed from now on can be overdue no earlier than this.
+        owed_since = credit.owed_since if credit.outstanding else now
+        deadlines.append(owed_since + config.stall_timeout)
+        self.arm(min(deadlines))
+
+    def arm(self, deadline: float) -> None:
+        """Set the deadline of whatever this connection waits for."""
+        self.context.timers.set(("connection", self.number), deadline)
+
+    # -- the end ------------------------------------------------------------------------------
+
+    def close(self, code: ErrorCode, now: float) -> None:
+        """Close with the code of this error."""
+        close_code = ERRORS[code].close_code
+        assert close_code is not None
+        self.end(close_code, code.value, now)
+
+    def end(self, close_code: int, reason: str, now: float) -> None:
+        """Close with this code, after what was sent."""
+        self.context.effects.close(self.number, close_code, reason)
+        self.forget(now)
+
+    def forget(self, now: float) -> None:
+        """The connection is no more; its session stays."""
+        self.detach(now)
+        self.state = State.CLOSED
+        self.context.timers.cancel(("connection", self.number))
+        self.context.ended.append(self.number)
+
+    def detach(self, now: float) -> None:
+        """Stop following the session."""
+        if self.session is None:
+            return
+        self.context.unfollow(self.session, self.number, now)
+        self.context.effects.emit(
+            SubscriberLeft(
+                connection=self.number,
+                session_id=self.session.session_id,
+                client_id=self.client_id,
+            )
+        )
+        self.session = self.delivery = None
+
+
+def _upgrade_token(opened: ConnectionOpened) -> str | None:
+    """The token of the upgrade, for a handshake that carries none."""
+    scheme, _, credentials = opened.headers.get("authorization", "").partition(" ")
+    if scheme.lower() == "bearer" and credentials.strip():
+        return credentials.strip()
+    return opened.query.get("token")

@@ -1,0 +1,184 @@
+"""What a welcomed connection does: messages, recovery, answers, liveness.
+
+Spec: Client to server; Requests; Recovery in band; Errors.
+"""
+
+from gatewayproto import codec, opening
+from gatewayproto.actions import MessageReceived
+from gatewayproto.codec import Parsed
+from gatewayproto.errors import (
+    CLOSE_NORMAL,
+    CLOSE_SERVICE_RESTART,
+    ErrorCode,
+    FrameError,
+)
+from gatewayproto.frames import (
+    Leave,
+    Message,
+    MessageAck,
+    MessageNack,
+    Ping,
+    Pong,
+    Resume,
+    Resync,
+    UnknownFrame,
+)
+from gatewayproto.link import Link, State
+from gatewayproto.requests import Refused
+
+
+def read_handshake_again(link: Link, parsed: Parsed, now: float) -> None:
+    """Version 1: a new attach on the same connection."""
+    link.detach(now)
+    opening.read_handshake(link, parsed, now)
+
+
+def refuse_handshake(link: Link, _: Parsed, now: float) -> None:
+    """Version 2: a second handshake is malformed."""
+    answer_malformed(
+        link,
+        FrameError(ErrorCode.MALFORMED_FRAME, "a second handshake on a living connection"),
+        now,
+    )
+
+
+def take_message(link: Link, message: Message, now: float) -> None:
+    """Put a message into the inbox, once, and say so."""
+    assert link.session is not None
+    outcome = link.session.inbox.admit(message, now)
+    if isinstance(outcome, Refused):
+        _nack(link, outcome.code, outcome.detail, message.request_id, now)
+        return
+    if outcome.message_id is not None:
+        link.context.effects.emit(
+            MessageReceived(
+                session_id=link.session.session_id,
+                message_id=outcome.message_id,
+                content=message.content,
+                request_id=message.request_id,
+                reply_to=message.reply_to,
+                metadata=message.metadata,
+            )
+        )
+    if message.request_id is not None:
+        link.answer(_ack(link, message.request_id, duplicate=outcome.duplicate), now)
+
+
+def _ack(link: Link, request_id: str, *, duplicate: bool) -> bytes:
+    if link.state is State.LIVE_V1:
+        status = "duplicate" if duplicate else "accepted"
+        return codec.encode_object({"type": "response", "status": status, "request_id": request_id})
+    return codec.encode(MessageAck(request_id=request_id, duplicate=duplicate))
+
+
+def _nack(link: Link, code: ErrorCode, detail: str, request_id: str | None, now: float) -> None:
+    if link.state is State.LIVE_V1:
+        link.answer_error(code, detail, now, request_id=request_id)
+        return
+    nack = MessageNack(code=code.value, message=detail, request_id=request_id)
+    link.answer(codec.encode(nack), now)
+
+
+def resume(link: Link, frame: Resume, now: float) -> None:
+    """Go back to where the client saw a gap."""
+    delivery, session = link.live()
+    delivery.resume(session, frame.epoch, frame.since, frame.nonce)
+    link.pump(now)
+
+
+def resync(link: Link, frame: Resync, now: float) -> None:
+    """Send a snapshot."""
+    delivery, session = link.live()
+    delivery.resync(session, frame.nonce)
+    link.pump(now)
+
+
+def answer_ping(link: Link, ping: Ping, now: float) -> None:
+    """Answer with the same nonce."""
+    link.answer(codec.encode(Pong(nonce=ping.nonce)), now)
+
+
+def leave(link: Link, _: Leave, now: float) -> None:
+    """The client ends its part."""
+    link.end(CLOSE_NORMAL, "leave", now)
+
+
+def answer_unknown(link: Link, _: UnknownFrame, now: float) -> None:
+    """Say that the type is unknown and go on."""
+    link.answer_error(ErrorCode.UNKNOWN_TYPE, "this frame type is not known here", now)
+
+
+def answer_invalid(link: Link, error: FrameError, now: float) -> None:
+    """Say which field is off and go on."""
+    if error.code is ErrorCode.INVALID_REQUEST:
+        _nack(link, error.code, error.detail, None, now)
+    elif link.state is State.LIVE_V1:  # of a `resume`, which version 1 does not know
+        link.answer_error(ErrorCode.UNKNOWN_TYPE, "this frame type is not known here", now)
+    else:
+        link.answer_error(error.code, error.detail, now)
+
+
+def answer_malformed(link: Link, error: FrameError, now: float) -> None:
+    """Say what was wrong; too many of them, or one too large, end the connection."""
+    link.violations += 1
+    link.answer_error(error.code, error.detail, now)
+    too_many = link.violations >= link.context.config.max_violations
+    if link.state is not State.CLOSED and (too_many or error.code is ErrorCode.PAYLOAD_TOO_LARGE):
+        link.close(error.code, now)
+
+
+def note_activity(link: Link, _: object, now: float) -> None:
+    """The peer lives."""
+    link.last_sign = now
+
+
+def count_taken(link: Link, size: int, now: float) -> None:
+    """Room again, for when there is something to send."""
+    if link.credit.give_back(size, now):
+        link.last_sign = now
+
+
+def give_back(link: Link, size: int, now: float) -> None:
+    """Room again: go on with what is owed."""
+    count_taken(link, size, now)
+    link.pump(now)
+
+
+def watch_over(link: Link, _: object, now: float) -> None:
+    """Ping, or give up a peer that is silent or takes nothing."""
+    config, credit = link.context.config, link.credit
+    if credit.outstanding > 0 and now >= credit.owed_since + config.stall_timeout:
+        link.close(ErrorCode.SLOW_CONSUMER, now)
+        return
+    if now >= link.last_sign + 2 * config.heartbeat:
+        link.close(ErrorCode.LIVENESS_TIMEOUT, now)
+        return
+    if now >= link.last_ping + config.heartbeat:
+        link.last_ping = now
+        if credit.outstanding == 0:
+            # Behind what is still owed a ping would say nothing that `Drained` does not.
+            _ping(link, now)
+    link.watch(now)
+
+
+def _ping(link: Link, now: float) -> None:
+    delivery, _ = link.live()
+    cursor = None if link.state is State.LIVE_V1 else delivery.position
+    frame = codec.encode(Ping(nonce=link.context.ids(), cursor=cursor))
+    link.credit.charge_ping(len(frame), now)
+    link.context.effects.send((link.number,), [frame])
+
+
+def lose(link: Link, _: object, now: float) -> None:
+    """The transport is gone; the session stays."""
+    link.forget(now)
+
+
+def change_epoch(link: Link, now: float) -> None:
+    """The session's numbering has begun anew: version 2 is told, version 1 joins again."""
+    if link.state is State.LIVE_V1:
+        link.end(CLOSE_SERVICE_RESTART, "epoch_changed", now)
+        return
+    delivery, _ = link.live()
+    delivery.change_epoch()
+    link.pump(now)

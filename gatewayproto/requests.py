@@ -1,0 +1,147 @@
+"""A session's inbox and what makes a message safe to repeat.
+
+Spec: Requests.
+"""
+
+from hashlib import blake2b
+
+from attrs import define, frozen
+
+from gatewayproto import codec
+from gatewayproto.errors import ErrorCode
+from gatewayproto.frames import Message, Object
+
+_IDS_PER_PENDING = 10
+_MAX_QUESTIONS = 1000
+
+
+@frozen
+class Admitted:
+    """The message is in the inbox: now, under `message_id`, or already (`duplicate`)."""
+
+    duplicate: bool
+    message_id: int | None = None
+
+
+@frozen
+class Refused:
+    """The message is not in the inbox."""
+
+    code: ErrorCode
+    detail: str
+
+
+@define
+class _Remembered:
+    fingerprint: str
+    last_seen: float
+
+
+class Inbox:
+    """Messages not yet done, request ids not to be taken twice, questions not to be answered twice.
+
+    `ttl` is `request_ttl` in seconds: an id is remembered for twice that after its last sight.
+    At most `max_pending` messages are not yet done, and ten times as many ids are remembered; one
+    more is refused, because a remembered id is never pushed out.
+    """
+
+    def __init__(self, *, ttl: float, max_pending: int) -> None:
+        self._memory = 2 * ttl
+        self._max_pending = max_pending
+        self._next_id = 1
+        self._pending: dict[int, None] = {}
+        self._remembered: dict[str, _Remembered] = {}  # by last sight, oldest first
+        self._questions: dict[str, bool] = {}  # event_id: whether it was answered
+
+    @property
+    def pending(self) -> int:
+        """How many messages are not yet done."""
+        return len(self._pending)
+
+    def admit(self, message: Message, now: float) -> Admitted | Refused:
+        """Take a message in, once. The `request_id` is looked at before everything else."""
+        fingerprint = ""
+        if message.request_id is not None:
+            fingerprint = _fingerprint(message)
+            self._forget(now)
+            known = self._remembered.pop(message.request_id, None)
+            if known is not None:
+                known.last_seen = now
+                self._remembered[message.request_id] = known
+                if known.fingerprint == fingerprint:
+                    return Admitted(duplicate=True)
+                return Refused(
+                    ErrorCode.REQUEST_CONFLICT, "this request_id came with another content"
+                )
+        refused = self._refuse(message)
+        if refused is not None:
+            return refused
+        if message.request_id is not None:
+            self._remembered[message.request_id] = _Remembered(fingerprint, now)
+        if message.reply_to is not None:
+            self._questions[message.reply_to] = True
+        message_id = self._next_id
+        self._next_id += 1
+        self._pending[message_id] = None
+        return Admitted(duplicate=False, message_id=message_id)
+
+    def complete(self, message_id: int) -> bool:
+        """A message is done. False if it was not pending."""
+        if message_id not in self._pending:
+            return False
+        del self._pending[message_id]
+        return True
+
+    def ask(self, event_id: str) -> None:
+        """An event that expects a reply was published."""
+        self._questions.setdefault(event_id, False)
+        if len(self._questions) > _MAX_QUESTIONS:
+            answered = (known for known, done in self._questions.items() if done)
+            del self._questions[next(answered, next(iter(self._questions)))]
+
+    def _refuse(self, message: Message) -> Refused | None:
+        if message.reply_to is not None:
+            answered = self._questions.get(message.reply_to)
+            if answered is None:
+                return Refused(ErrorCode.INVALID_REQUEST, "no event of that id expects a reply")
+            if answered:
+                return Refused(ErrorCode.ALREADY_ANSWERED, "another reply was taken")
+        full = len(self._pending) >= self._max_pending
+        if message.request_id is not None:
+            full = full or len(self._remembered) >= _IDS_PER_PENDING * self._max_pending
+        return Refused(ErrorCode.INBOX_FULL, "too many messages are not yet done") if full else None
+
+    def _forget(self, now: float) -> None:
+        while self._remembered:
+            request_id, oldest = next(iter(self._remembered.items()))
+            if oldest.last_seen + self._memory > now:
+                return
+            del self._remembered[request_id]
+
+    def to_state(self, now: float) -> Object:
+        """Plain JSON data; sights as seconds before `now`."""
+        return {
+            "next_id": self._next_id,
+            "pending": list(self._pending),
+            "remembered": [
+                [request_id, known.fingerprint, now - known.last_seen]
+                for request_id, known in self._remembered.items()
+            ],
+            "questions": dict(self._questions),
+        }
+
+    def load(self, state: Object, now: float) -> None:
+        """Go on from what `to_state` gave."""
+        self._next_id = state["next_id"]
+        self._pending = dict.fromkeys(state["pending"])
+        self._remembered = {
+            request_id: _Remembered(fingerprint, now - ago)
+            for request_id, fingerprint, ago in state["remembered"]
+        }
+        self._questions = dict(state["questions"])
+
+
+def _fingerprint(message: Message) -> str:
+    """What two copies of a request have in common; `metadata` does not count."""
+    data = codec.canonical([message.content, message.reply_to])
+    return blake2b(data, digest_size=16).hexdigest()

@@ -1,0 +1,158 @@
+"""One session: its journal, its projection and its inbox, and their plain data.
+
+A session knows nothing of connections. Who follows it, and how far each has got, is in
+`gatewayproto.delivery` and `gatewayproto.subscribers`.
+
+Spec: Terms; Snapshots; Requests.
+"""
+
+from attrs import define, field, frozen
+
+from gatewayproto import codec
+from gatewayproto.config import GatewayConfig
+from gatewayproto.errors import FrameError, LocalProtocolError
+from gatewayproto.frames import MAX_DEPTH, MAX_INT, Event, Object
+from gatewayproto.journal import Entry, Journal, Retention
+from gatewayproto.projection import Projection
+from gatewayproto.requests import Inbox
+
+_DEPTH_AROUND_DATA = 4
+"""Levels around an event's `data` where it is deepest: frame, state, messages, message."""
+
+
+@frozen
+class State:
+    """A session's state as of `cursor`, encoded once for all who need it."""
+
+    cursor: int
+    state: Object = field(repr=False)
+    body: bytes = field(repr=False)
+
+
+@define(eq=False)
+class Session:
+    """One ordered stream of events between an agent and its clients."""
+
+    session_id: str
+    epoch: str
+    agent_id: str
+    principal: str | None
+    journal: Journal
+    projection: Projection
+    inbox: Inbox
+    _state: State | None = None
+
+    @classmethod
+    def create(
+        cls,
+        config: GatewayConfig,
+        *,
+        session_id: str,
+        epoch: str,
+        agent_id: str,
+        principal: str | None,
+    ) -> "Session":
+        """A session without a past."""
+        return cls(
+            session_id,
+            epoch,
+            agent_id,
+            principal,
+            Journal(_retention(config)),
+            config.projection(),
+            Inbox(ttl=config.request_ttl, max_pending=config.max_pending_requests),
+        )
+
+    def append(self, encoded: "Encoded") -> Entry:
+        """Give an event, checked by `encode_published`, the next seq and fold it in."""
+        event = encoded.event
+        entry = self.journal.append(event, encoded.body)
+        self.projection.apply(entry.seq, event)
+        self._state = None
+        if event.expects_reply:
+            self.inbox.ask(event.event_id)
+        return entry
+
+    def state(self) -> State:
+        """The state as of the head."""
+        if self._state is None:
+            state = self.projection.state()
+            self._state = State(self.journal.cursor, state, codec.encode_object(state))
+        return self._state
+
+    def floor(self, version: int) -> int:
+        """The highest seq that cannot be accounted for to a client of this version."""
+        return self.journal.floor_v1 if version == 1 else self.journal.floor
+
+    # -- plain data ---------------------------------------------------------------------------
+
+    def to_state(self, now: float) -> Object:
+        """Plain JSON data from which `from_state` goes on exactly as this session would."""
+        return {
+            "session_id": self.session_id,
+            "epoch": self.epoch,
+            "agent_id": self.agent_id,
+            "principal": self.principal,
+            "journal": self.journal.to_state(),
+            "projection": self.projection.state(),
+            "inbox": self.inbox.to_state(now),
+        }
+
+    @classmethod
+    def from_state(cls, config: GatewayConfig, state: Object, now: float) -> "Session":
+        """Rebuild a session. Raises what broken data raises."""
+        session = cls.create(
+            config,
+            session_id=state["session_id"],
+            epoch=state["epoch"],
+            agent_id=state["agent_id"],
+            principal=state["principal"],
+        )
+        session.journal = Journal.from_state(_retention(config), state["journal"])
+        session.projection.load(state["projection"])
+        session.inbox.load(state["inbox"], now)
+        return session
+
+
+@frozen
+class Encoded:
+    """An event that may be published: its bytes, and a copy that the application cannot change."""
+
+    body: bytes
+    event: Event
+
+
+def encode_published(config: GatewayConfig, session: Session, event: Event) -> Encoded:
+    """Check and encode an event that is to be published.
+
+    Raises `LocalProtocolError` for what no client could be sent: data that is no JSON or nests too
+    deep, an encoding over `max_event` bytes, a `final` that is transient or names no run, one open
+    run too many, a session whose seqs are used up. Nothing has changed then.
+
+    Spec: Framing; Terms.
+    """
+    try:
+        body = codec.encode_event(event, max_depth=MAX_DEPTH - _DEPTH_AROUND_DATA + 1)
+        encoded = Encoded(body, codec.decode_event(body))
+    except (ValueError, FrameError) as error:
+        raise LocalProtocolError(f"the event cannot be sent: {error}") from error
+    if len(body) > config.max_event:
+        raise LocalProtocolError(f"the event takes {len(body)} bytes, over {config.max_event}")
+    if event.final and (event.transient or event.run_id is None):
+        raise LocalProtocolError("a final event is durable and names its run")
+    _check_room(config, session.journal, event)
+    return encoded
+
+
+def _check_room(config: GatewayConfig, journal: Journal, event: Event) -> None:
+    begins_run = (
+        event.transient and event.run_id is not None and not journal.has_open_run(event.run_id)
+    )
+    if begins_run and journal.open_runs >= config.max_open_runs:
+        raise LocalProtocolError(f"{config.max_open_runs} runs wait for their final event")
+    if journal.cursor >= MAX_INT:
+        raise LocalProtocolError("the session's seqs are used up")
+
+
+def _retention(config: GatewayConfig) -> Retention:
+    return Retention(config.retain, config.retain_transient, config.retain_bytes)

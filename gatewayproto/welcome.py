@@ -1,0 +1,120 @@
+"""The welcome, in the words of either version.
+
+Spec: The welcome; Version 1.
+"""
+
+from collections.abc import Sequence
+from typing import Final
+
+from gatewayproto import codec, versions
+from gatewayproto.context import Context
+from gatewayproto.frames import Features, Object, Policy, PresenceEntry, Welcome
+from gatewayproto.handshake import Decision, Request
+from gatewayproto.session import Session
+
+_COMMON_METHODS: Final = ("hello", "join", "message", "ping", "pong", "leave")
+_FEATURES: Final = {
+    1: Features(
+        methods=_COMMON_METHODS,
+        events=("hello_ok", "joined", "replay", "snapshot", "response", "error", "ping", "pong"),
+    ),
+    2: Features(
+        methods=(*_COMMON_METHODS, "resume", "resync"),
+        events=(
+            "hello_ok",
+            "joined",
+            "hello_error",
+            "error",
+            "replay",
+            "event",
+            "skip",
+            "caught_up",
+            "snapshot",
+            "message_ack",
+            "message_nack",
+            "ping",
+            "pong",
+        ),
+    ),
+}
+
+
+def encode_welcome(
+    context: Context, request: Request, decision: Decision, session: Session
+) -> bytes:
+    """Write the welcome; the subscriber itself is in its presence list already.
+
+    A list of more than `presence_max` clients, or one that the peer's `max_payload` has no room
+    for, is left out: `presence_count` is always there. So is the health where it does not fit.
+    """
+    fields = codec.to_object(_welcome(context, request, decision, session))
+    if request.version == 1:
+        fields["session_id"] = versions.join_session_id(session.session_id, session.epoch)
+        del fields["epoch"]
+        fields["head"] = session.journal.cursor
+        fields["cursor"] = _cursor_v1(request, decision)
+    return _fit(fields, request.max_payload)
+
+
+def _welcome(context: Context, request: Request, decision: Decision, session: Session) -> Welcome:
+    hello = request.kind == "hello"
+    subscribers = context.subscribers[session.session_id]
+    server = context.config.versions
+    resumed = decision.session is not None
+    snapshot = resumed and decision.reason is not None
+    head = session.journal.cursor
+    return Welcome(
+        type="hello_ok" if hello else "joined",
+        session_id=session.session_id,
+        agent_id=session.agent_id,
+        protocol=request.version if hello else None,
+        protocol_version=request.version,
+        server_min_version=server.minimum,
+        server_max_version=server.maximum,
+        resumed=resumed,
+        epoch=session.epoch,
+        cursor=head,
+        oldest_cursor=session.floor(request.version) + 1,
+        resync_required=decision.reason is not None,
+        resync_reason=decision.reason,
+        sequence=head if snapshot else decision.since,
+        presence=_listed(tuple(subscribers.presence.values()), context.config.presence_max),
+        presence_count=len(subscribers.presence),
+        presence_version=subscribers.presence_version,
+        health=context.health,
+        health_version=context.health_version,
+        features=_FEATURES[request.version],
+        policy=_policy(context),
+    )
+
+
+def _policy(context: Context) -> Policy:
+    config = context.config
+    return Policy(
+        max_payload=config.max_payload,
+        heartbeat_ms=round(config.heartbeat * 1000),
+        resume_window_ms=round(config.resume_window * 1000),
+        request_ttl_ms=round(config.request_ttl * 1000),
+        max_pending_requests=config.max_pending_requests,
+    )
+
+
+def _cursor_v1(request: Request, decision: Decision) -> int:
+    """What deployed clients adopt as their cursor before anything has arrived."""
+    if decision.reason is None:
+        return decision.since
+    return request.since if decision.reason == "trimmed" else 0
+
+
+def _listed(entries: tuple[PresenceEntry, ...], maximum: int) -> tuple[PresenceEntry, ...] | None:
+    return entries if len(entries) <= maximum else None
+
+
+def _fit(fields: Object, max_bytes: int, optional: Sequence[str] = ("presence", "health")) -> bytes:
+    frame = codec.encode_object(fields)
+    for name in optional:
+        if len(frame) <= max_bytes:
+            break
+        fields.pop(name, None)
+        frame = codec.encode_object(fields)
+    return frame
