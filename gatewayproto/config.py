@@ -1,6 +1,6 @@
 """Configuration of both machines: frozen, checked when it is made, secrets out of its repr.
 
-Times are in seconds, sizes in bytes. A value out of its bounds is a `ValueError`.
+Times are in seconds, 0.001 to 1e9; sizes are in bytes. A value out of its bounds is a `ValueError`.
 """
 
 from collections.abc import Callable
@@ -16,14 +16,14 @@ from gatewayproto.versions import VersionRange
 _ENVELOPE_ROOM = 512
 
 
-def _positive(minimum: float = 0.0) -> Callable[[object, "Attribute[Any]", float], None]:
-    """A finite number above `minimum`."""
+_SHORTEST = 0.001
+_LONGEST = 1e9
 
-    def check(_: object, attribute: "Attribute[Any]", value: float) -> None:
-        if not minimum < value < float("inf"):
-            raise ValueError(f"{attribute.name} must be above {minimum} and finite, not {value}")
 
-    return check
+def _seconds(_: object, attribute: "Attribute[float]", value: float) -> None:
+    """A time that a clock can tell from no time at all, and that fits in milliseconds."""
+    if not _SHORTEST <= value <= _LONGEST:
+        raise ValueError(f"{attribute.name} must be {_SHORTEST} to {_LONGEST} seconds, not {value}")
 
 
 def _count(minimum: int, maximum: int = MAX_INT) -> Callable[..., None]:
@@ -65,10 +65,10 @@ class GatewayConfig:
 
     versions: VersionRange = VersionRange(1, 2)
     protocol_strict: bool = False
-    heartbeat: float = field(default=30.0, validator=_positive())
-    handshake_timeout: float = field(default=10.0, validator=_positive())
-    resume_window: float = field(default=300.0, validator=_positive())
-    request_ttl: float = field(default=300.0, validator=_positive())
+    heartbeat: float = field(default=30.0, validator=_seconds)
+    handshake_timeout: float = field(default=10.0, validator=_seconds)
+    resume_window: float = field(default=300.0, validator=_seconds)
+    request_ttl: float = field(default=300.0, validator=_seconds)
     max_pending_requests: int = field(default=100, validator=_count(1))
     max_payload: int = field(default=DEFAULT_MAX_PAYLOAD, validator=_count(MIN_MAX_PAYLOAD))
     retain: int = field(default=1000, validator=_count(0))
@@ -76,14 +76,14 @@ class GatewayConfig:
     retain_bytes: int = field(default=8 * 1024 * 1024, validator=_count(0))
     send_window: int = field(default=256 * 1024, validator=_count(1))
     answer_window: int = field(default=64 * 1024, validator=_count(1))
-    stall_timeout: float = field(default=60.0, validator=_positive())
+    stall_timeout: float = field(default=60.0, validator=_seconds)
     max_lags: int = field(default=20, validator=_count(1))
-    lag_period: float = field(default=60.0, validator=_positive())
+    lag_period: float = field(default=60.0, validator=_seconds)
     max_violations: int = field(default=10, validator=_count(1))
     max_open_runs: int = field(default=1000, validator=_count(1))
     max_connections: int = field(default=100_000, validator=_count(1))
     max_sessions: int = field(default=100_000, validator=_count(1))
-    retry_after: float = field(default=5.0, validator=_positive())
+    retry_after: float = field(default=5.0, validator=_seconds)
     presence_max: int = field(default=100, validator=_count(0))
     projection: Callable[[], Projection] = Transcript
 
@@ -120,10 +120,10 @@ class ClientConfig:
         default=None, validator=validators.optional(validators.in_(("replay", "snapshot")))
     )
     max_payload: int = field(default=DEFAULT_MAX_PAYLOAD, validator=_count(MIN_MAX_PAYLOAD))
-    handshake_timeout: float = field(default=10.0, validator=_positive())
-    recovery_timeout: float = field(default=10.0, validator=_positive())
-    heartbeat: float = field(default=30.0, validator=_positive())
-    request_ttl: float = field(default=300.0, validator=_positive())
+    handshake_timeout: float = field(default=10.0, validator=_seconds)
+    recovery_timeout: float = field(default=10.0, validator=_seconds)
+    heartbeat: float = field(default=30.0, validator=_seconds)
+    request_ttl: float = field(default=300.0, validator=_seconds)
     max_pending_requests: int = field(default=100, validator=_count(1))
     server_max_payload: int = field(default=DEFAULT_MAX_PAYLOAD, validator=_count(MIN_MAX_PAYLOAD))
     max_queued: int = field(default=1000, validator=_count(1))

@@ -14,7 +14,7 @@ from attrs import frozen
 
 from gatewayproto import codec, connection, live, saved
 from gatewayproto._ids import random_id
-from gatewayproto.actions import CommandDropped, GatewayAction, Published
+from gatewayproto.actions import CommandDropped, GatewayAction, MessageReceived, Published
 from gatewayproto.config import GatewayConfig
 from gatewayproto.connection import Input
 from gatewayproto.context import Context
@@ -98,8 +98,21 @@ class Gateway:
             oldest_cursor=session.journal.floor + 1,
             retained=len(session.journal),
             retained_bytes=session.journal.size,
-            pending_messages=session.inbox.pending,
+            pending_messages=len(session.inbox.pending),
             subscribers=len(self._context.subscribers[session_id].deliveries),
+        )
+
+    def pending(self, session_id: str) -> tuple[MessageReceived, ...]:
+        """The messages of a session that are not yet done, oldest first.
+
+        After `recover` they are what the former process had accepted and did not complete: whether
+        to work on them again is the application's decision, and `Complete` ends each.
+        """
+        session = self._context.sessions.get(session_id)
+        pending = {} if session is None else session.inbox.pending
+        return tuple(
+            live.received(session_id, message_id, message)
+            for message_id, message in pending.items()
         )
 
     @property

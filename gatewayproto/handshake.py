@@ -11,7 +11,7 @@ from attrs import field, frozen
 from gatewayproto import codec, versions
 from gatewayproto.codec import Parsed
 from gatewayproto.config import GatewayConfig
-from gatewayproto.errors import ERRORS, ErrorCode, FrameError
+from gatewayproto.errors import ERRORS, ErrorCode, FrameError, NextStep
 from gatewayproto.frames import (
     DEFAULT_MAX_PAYLOAD,
     ClientInfo,
@@ -52,6 +52,7 @@ class Refusal:
     code: ErrorCode
     detail: str
     retry_after_seconds: float | None = None
+    next_step: NextStep | None = None
 
     def fields(self, config: GatewayConfig) -> Object:
         """The rejection as a frame's plain data."""
@@ -64,6 +65,7 @@ class Refusal:
             self.code,
             self.detail,
             code=code,
+            next_step=self.next_step,
             retry_after_seconds=self.retry_after_seconds,
             server_range=config.versions,
         )
@@ -75,13 +77,17 @@ def error_fields(
     detail: str,
     *,
     code: str | None = None,
+    next_step: NextStep | None = None,
     request_id: str | None = None,
     retry_after_seconds: float | None = None,
     server_range: versions.VersionRange | None = None,
 ) -> Object:
-    """An `error` or `hello_error` as plain data; `code` where it goes by another name."""
+    """An `error` or `hello_error` as plain data.
+
+    `code` is for where it goes by another name, `next_step` for where there is more than one.
+    """
     fields: Object = {"type": kind, "code": code or error.value, "message": detail}
-    next_step = ERRORS[error].next_step
+    next_step = next_step or ERRORS[error].next_step
     if next_step is not None:
         fields["next_step"] = next_step
     if retry_after_seconds is not None:
@@ -99,8 +105,8 @@ def read(parsed: Parsed, config: GatewayConfig) -> Request | Refusal:
     kind = parsed.type
     offer = versions.read_offer(parsed.fields, kind)
 
-    def refuse(code: ErrorCode, detail: str) -> Refusal:
-        return Refusal(kind, offer.counts_as, code, detail)
+    def refuse(code: ErrorCode, detail: str, next_step: NextStep | None = None) -> Refusal:
+        return Refusal(kind, offer.counts_as, code, detail, next_step=next_step)
 
     if offer.range is None:
         return refuse(ErrorCode.INVALID_PROTOCOL_HELLO, "the version fields are no range")
@@ -108,7 +114,9 @@ def read(parsed: Parsed, config: GatewayConfig) -> Request | Refusal:
         return refuse(ErrorCode.VERSION_UNSUPPORTED, "a handshake must state its versions")
     version = config.versions.common(offer.range)
     if version is None:
-        return refuse(ErrorCode.VERSION_UNSUPPORTED, "no version in common")
+        newer = offer.range.minimum > config.versions.maximum
+        step: NextStep = "downgrade_client" if newer else "upgrade_client"
+        return refuse(ErrorCode.VERSION_UNSUPPORTED, "no version in common", step)
     try:
         hello = codec.client_frame(parsed)
     except FrameError as error:

@@ -10,7 +10,6 @@ Spec: Terms; Snapshots; Lagging; Version 1 (its floor).
 from bisect import bisect_right
 from collections import deque
 from collections.abc import Iterator
-from itertools import islice
 
 from attrs import define, field, frozen
 
@@ -142,8 +141,12 @@ class Journal:
 
     def after(self, seq: int) -> Iterator[Entry]:
         """The entries retained after `seq`, in order. Valid until the journal changes."""
-        start = bisect_right(self._order, seq, key=_seq)
-        return (entry for entry in islice(self._order, start, None) if not entry.gone)
+        order = self._order
+        # By index, because an iterator would walk there from the first entry.
+        for index in range(bisect_right(order, seq, key=_seq), len(order)):
+            entry = order[index]
+            if not entry.gone:
+                yield entry
 
     def trim(self) -> None:
         """Let go what exceeds the retention: superseded first, then transient, then durable."""

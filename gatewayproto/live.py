@@ -50,18 +50,21 @@ def take_message(link: Link, message: Message, now: float) -> None:
         _nack(link, outcome.code, outcome.detail, message.request_id, now)
         return
     if outcome.message_id is not None:
-        link.context.effects.emit(
-            MessageReceived(
-                session_id=link.session.session_id,
-                message_id=outcome.message_id,
-                content=message.content,
-                request_id=message.request_id,
-                reply_to=message.reply_to,
-                metadata=message.metadata,
-            )
-        )
+        link.context.effects.emit(received(link.session.session_id, outcome.message_id, message))
     if message.request_id is not None:
         link.answer(_ack(link, message.request_id, duplicate=outcome.duplicate), now)
+
+
+def received(session_id: str, message_id: int, message: Message) -> MessageReceived:
+    """What the application is told of a message in a session's inbox."""
+    return MessageReceived(
+        session_id=session_id,
+        message_id=message_id,
+        content=message.content,
+        request_id=message.request_id,
+        reply_to=message.reply_to,
+        metadata=message.metadata,
+    )
 
 
 def _ack(link: Link, request_id: str, *, duplicate: bool) -> bytes:

@@ -6,6 +6,7 @@ Spec: Requests.
 from hashlib import blake2b
 
 from attrs import define, frozen
+from msgspec import convert
 
 from gatewayproto import codec
 from gatewayproto.errors import ErrorCode
@@ -49,14 +50,14 @@ class Inbox:
         self._memory = 2 * ttl
         self._max_pending = max_pending
         self._next_id = 1
-        self._pending: dict[int, None] = {}
+        self._pending: dict[int, Message] = {}
         self._remembered: dict[str, _Remembered] = {}  # by last sight, oldest first
         self._questions: dict[str, bool] = {}  # event_id: whether it was answered
 
     @property
-    def pending(self) -> int:
-        """How many messages are not yet done."""
-        return len(self._pending)
+    def pending(self) -> dict[int, Message]:
+        """The messages that are not yet done, by their `message_id`, oldest first."""
+        return self._pending
 
     def admit(self, message: Message, now: float) -> Admitted | Refused:
         """Take a message in, once. The `request_id` is looked at before everything else."""
@@ -82,7 +83,7 @@ class Inbox:
             self._questions[message.reply_to] = True
         message_id = self._next_id
         self._next_id += 1
-        self._pending[message_id] = None
+        self._pending[message_id] = message
         return Admitted(duplicate=False, message_id=message_id)
 
     def complete(self, message_id: int) -> bool:
@@ -122,7 +123,10 @@ class Inbox:
         """Plain JSON data; sights as seconds before `now`."""
         return {
             "next_id": self._next_id,
-            "pending": list(self._pending),
+            "pending": [
+                [message_id, codec.to_object(message)]
+                for message_id, message in self._pending.items()
+            ],
             "remembered": [
                 [request_id, known.fingerprint, now - known.last_seen]
                 for request_id, known in self._remembered.items()
@@ -133,7 +137,9 @@ class Inbox:
     def load(self, state: Object, now: float) -> None:
         """Go on from what `to_state` gave."""
         self._next_id = state["next_id"]
-        self._pending = dict.fromkeys(state["pending"])
+        self._pending = {
+            message_id: convert(fields, Message) for message_id, fields in state["pending"]
+        }
         self._remembered = {
             request_id: _Remembered(fingerprint, now - ago)
             for request_id, fingerprint, ago in state["remembered"]

@@ -11,6 +11,7 @@ from gatewayproto.context import Context
 from gatewayproto.frames import Features, Object, Policy, PresenceEntry, Welcome
 from gatewayproto.handshake import Decision, Request
 from gatewayproto.session import Session
+from gatewayproto.subscribers import Subscribers
 
 _COMMON_METHODS: Final = ("hello", "join", "message", "ping", "pong", "leave")
 _FEATURES: Final = {
@@ -78,7 +79,7 @@ def _welcome(context: Context, request: Request, decision: Decision, session: Se
         resync_required=decision.reason is not None,
         resync_reason=decision.reason,
         sequence=head if snapshot else decision.since,
-        presence=_listed(tuple(subscribers.presence.values()), context.config.presence_max),
+        presence=_listed(subscribers, context.config.presence_max),
         presence_count=len(subscribers.presence),
         presence_version=subscribers.presence_version,
         health=context.health,
@@ -106,8 +107,10 @@ def _cursor_v1(request: Request, decision: Decision) -> int:
     return request.since if decision.reason == "trimmed" else 0
 
 
-def _listed(entries: tuple[PresenceEntry, ...], maximum: int) -> tuple[PresenceEntry, ...] | None:
-    return entries if len(entries) <= maximum else None
+def _listed(subscribers: Subscribers, maximum: int) -> tuple[PresenceEntry, ...] | None:
+    if len(subscribers.presence) > maximum:
+        return None
+    return tuple(subscribers.presence.values())
 
 
 def _fit(fields: Object, max_bytes: int, optional: Sequence[str] = ("presence", "health")) -> bytes:
