@@ -3,6 +3,7 @@
 Spec: Errors; The client's side.
 """
 
+import math
 from enum import StrEnum
 from typing import Final
 
@@ -50,7 +51,7 @@ _NEXT_OF_STATUS: Final = {
 
 
 def of_rejection(error: Error) -> Ending | None:
-    """Judge a rejection by its code; None for a code that says nothing of it."""
+    """Judge a rejection by its code, which stays as it came; None for one that says nothing."""
     try:
         code = _ALIASES.get(error.code) or ErrorCode(error.code)
     except ValueError:
@@ -60,15 +61,16 @@ def of_rejection(error: Error) -> Ending | None:
         return None
     return Ending(
         next=_of_close_code(close_code),
-        code=code.value,
+        code=error.code,
         message=error.message,
-        floor=error.retry_after_seconds or 0.0,
     )
 
 
 def of_close(closed: TransportClosed, rejection: Rejection | None) -> Ending:
     """Judge the end of a transport, after a rejection with an unknown code if there was one."""
-    floor = max(0.0, closed.retry_after_seconds or 0.0)
+    floor = closed.retry_after_seconds or 0.0
+    if not 0.0 <= floor < math.inf:  # what a header's text became is not for this machine to trust
+        floor = 0.0
     if closed.http_status is not None:
         return _of_http(closed.http_status, closed.reason, floor)
     received = None if closed.code in _NO_CODE else closed.code

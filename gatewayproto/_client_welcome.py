@@ -79,14 +79,17 @@ def join(
 
 def read_version(parsed: Parsed) -> int:
     """The version that a welcome names; none is version 1. Raises `FrameError`."""
-    named = [parsed.fields.get(name) for name in ("protocol_version", "protocol")]
-    stated = {value for value in named if value is not None}
-    if not stated:
-        return 1
-    version = stated.pop()
-    if stated or isinstance(version, bool) or not isinstance(version, int) or version < 1:
-        raise _malformed("the welcome's version is none")
-    return version
+    stated: int | None = None
+    for name in ("protocol_version", "protocol"):
+        value = parsed.fields.get(name)
+        if value is None:
+            continue
+        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            raise _malformed("the welcome's version is none")
+        if stated not in {None, value}:
+            raise _malformed("the welcome names two versions")
+        stated = value
+    return stated or 1
 
 
 def read_attach(parsed: Parsed, version: int, held: ResumeToken | None) -> Attach:
@@ -120,8 +123,8 @@ def _read_v1(parsed: Parsed, held: ResumeToken | None) -> Attach:
         oldest_cursor=welcome.oldest_cursor,
         sequence=since if welcome.sequence is None else welcome.sequence,
         resync_reason=reason if welcome.resync_required else None,
-        presence=None,
-        health=None,
+        presence=welcome.presence,
+        health=welcome.health,
         policy=welcome.policy,
     )
 

@@ -13,6 +13,7 @@ Spec: Framing.
 
 import json
 import re
+from enum import Enum
 from typing import Any, Final, TypeVar, get_args
 
 import attrs
@@ -26,8 +27,11 @@ _T = TypeVar("_T")
 _PART_ROOM: Final = 96
 """Bytes that the members of one part take beside its chunk."""
 
-_STRING: Final = re.compile(rb'"(?:[^"\\]|\\.)*"', re.DOTALL)
+# The closing quote is optional, so that a string without one takes a single pass too.
+_STRING: Final = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"?', re.DOTALL)
+_BUT_BRACKETS: Final = bytes(set(range(256)) - set(b"[]{}"))
 _LONG_NUMBER: Final = re.compile(rb"[0-9]{16}")
+_SCALARS: Final = frozenset({str, int, float, bool, type(None)})
 
 
 @frozen
@@ -88,7 +92,12 @@ def client_frame(parsed: Parsed) -> f.ClientFrame | f.UnknownFrame:
     for name, code in _FIELD_ERRORS.get(cls, ()):
         _check_field(cls, name, fields.get(name), code)
     code = ErrorCode.INVALID_PROTOCOL_HELLO if cls in _HANDSHAKES else ErrorCode.MALFORMED_FRAME
-    frame: f.ClientFrame = _convert(parsed, cls, code)
+    try:
+        frame: f.ClientFrame = _convert(parsed, cls, code)
+    except FrameError as error:
+        if cls is f.Message:  # its id is a good one: it was looked at first
+            error.request_id = fields.get("request_id")
+        raise
     return frame
 
 
@@ -117,8 +126,8 @@ def encode_object(value: dict[str, Any]) -> bytes:
 def encode_event(event: f.Event, *, max_depth: int) -> bytes:
     """Write an event once; `event_frame` puts the same bytes into every frame that carries it.
 
-    Raises `ValueError` for an event that is none by its types, or holds data that `check_plain`
-    refuses with this `max_depth`.
+    Raises `ValueError` for an event with data that `check_plain` refuses with this `max_depth`.
+    Whether its fields are what their types say, `decode_event` tells.
     """
     fields = _present(event)
     check_plain(fields, max_depth=max_depth)
@@ -126,7 +135,10 @@ def encode_event(event: f.Event, *, max_depth: int) -> bytes:
 
 
 def decode_event(body: bytes) -> f.Event:
-    """Read an event that `encode_event` wrote. Raises `FrameError` `malformed_frame`."""
+    """Read an event that `encode_event` wrote.
+
+    Raises `FrameError` `malformed_frame` where a field is not what its type says.
+    """
     return _typed(msgspec.json.decode(body), f.Event, ErrorCode.MALFORMED_FRAME)
 
 
@@ -171,7 +183,8 @@ def check_plain(value: dict[str, Any], *, max_depth: int) -> None:
     """Check that the application's data can be sent: JSON by RFC 8259 within the protocol's limits.
 
     Raises `ValueError` for NaN, infinities, integers beyond 2**53 - 1, lone surrogates, member
-    names that are no strings, other types, and nesting deeper than `max_depth`.
+    names that are no strings, other types, and nesting deeper than `max_depth`. Of the subclasses
+    of strings and numbers, only enumerations are plain.
 
     Spec: Framing.
     """
@@ -221,19 +234,19 @@ def _holds_big_integer(data: bytes, fields: f.Object) -> bool:
 
 
 def _check_scalar(item: object) -> None:
+    if isinstance(item, Enum):
+        item = item.value
+    if type(item) not in _SCALARS:
+        raise ValueError(f"{type(item).__name__} is no JSON")
     match item:
-        case None | bool():
-            return
         case str():
             item.encode()  # a lone surrogate is a UnicodeEncodeError, which is a ValueError
         case int() if not -f.MAX_INT <= item <= f.MAX_INT:
             raise ValueError("an integer beyond 2**53 - 1")
         case float() if item - item != 0.0:
             raise ValueError("a number that is not finite")
-        case int() | float():
-            return
         case _:
-            raise ValueError(f"{type(item).__name__} is no JSON")
+            return
 
 
 def _malformed(detail: str) -> FrameError:
@@ -253,13 +266,13 @@ def _why(error: Exception) -> str:
 def _depth(data: bytes) -> int:
     """Nesting of what may be JSON; stops counting where it is too deep anyway."""
     depth = deepest = 0
-    for byte in _STRING.sub(b"", data):
+    for byte in _STRING.sub(b"", data).translate(None, _BUT_BRACKETS):
         if byte in b"{[":
             depth += 1
             deepest = max(deepest, depth)
             if deepest > f.MAX_DEPTH:
                 break
-        elif byte in b"}]":
+        else:
             depth -= 1
     return deepest
 
@@ -301,7 +314,9 @@ def _refuse_big_integer(parsed: Parsed) -> None:
 
 
 def _convert(parsed: Parsed, cls: type[_T], code: ErrorCode) -> _T:
-    frame = _typed(parsed.fields, cls, code)
+    # `null` is absent also where a field's default is not None.
+    present = {name: value for name, value in parsed.fields.items() if value is not None}
+    frame = _typed(present, cls, code)
     _refuse_big_integer(parsed)
     return frame
 
@@ -310,8 +325,7 @@ def _typed(value: Any, cls: type[_T], code: ErrorCode) -> _T:
     try:
         return msgspec.convert(value, cls)
     except msgspec.ValidationError as error:
-        # msgspec names types and declared fields only, nothing that the peer chose.
-        raise FrameError(code, str(error)) from None
+        raise FrameError(code, _detail(error)) from None
 
 
 def _check_field(cls: type, name: str, value: Any, code: ErrorCode) -> None:
@@ -319,6 +333,14 @@ def _check_field(cls: type, name: str, value: Any, code: ErrorCode) -> None:
         msgspec.convert(value, _FIELD_TYPES[cls][name])
     except msgspec.ValidationError as error:
         raise FrameError(code, f"{error} - at `$.{name}`") from None
+
+
+def _detail(error: msgspec.ValidationError) -> str:
+    """What is off, and where: types and declared fields, nothing that the peer chose."""
+    what, _, where = str(error).rpartition(" - at ")
+    if what.startswith("Invalid enum value"):  # msgspec quotes it
+        return f"Unknown value - at {where}"
+    return str(error)
 
 
 def _by_type(union: Any) -> dict[str, Any]:

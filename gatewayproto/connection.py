@@ -159,7 +159,7 @@ CONNECTION_TABLE: Final[Table[State, Input]] = Table(
         State.LIVE_V2: {
             **_row_live(State.LIVE_V2),
             Input.RESUME: handled(live.resume, State.LIVE_V2, State.CLOSED),
-            Input.RESYNC: handled(live.resync, State.LIVE_V2, State.CLOSED),
+            Input.RESYNC: handled(live.resync, State.LIVE_V2),
         },
         State.CLOSED: {
             **dict.fromkeys(Input, late(State.CLOSED)),

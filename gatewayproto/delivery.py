@@ -146,10 +146,11 @@ class Delivery:
         return pumped
 
     def _step(self, session: Session, pumped: Pumped, now: float) -> _Turn:
-        while self.parts:
+        if self.parts:
             if not self.credit.room_for(len(self.parts[0])):
                 return _Turn.NO_ROOM
             self._send(self.parts.popleft(), pumped, now)
+            return _Turn.AGAIN  # the journal may have moved on while they waited
         if self.due is not None:
             # Not before there is room for it, so that it is as fresh as it can be.
             size = min(len(session.state().body), self.max_payload)

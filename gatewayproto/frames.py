@@ -34,7 +34,7 @@ Count = Annotated[int, Meta(ge=0, le=MAX_INT)]
 Name = Annotated[str, Meta(min_length=1)]
 Epoch = Annotated[str, Meta(min_length=1, max_length=64)]
 RequestId = Annotated[str, Meta(min_length=1, max_length=MAX_REQUEST_ID)]
-Nonce = Annotated[str, Meta(max_length=128)]
+Nonce = str
 Object = dict[str, Any]
 ResyncReason = Literal[
     "session_unknown",
@@ -205,8 +205,8 @@ class PresenceEntry:
 class Features:
     """The frame types that a server takes (`methods`) and sends (`events`)."""
 
-    methods: tuple[str, ...] = ()
-    events: tuple[str, ...] = ()
+    methods: tuple[str, ...] | None = None
+    events: tuple[str, ...] | None = None
 
 
 @frozen(kw_only=True)

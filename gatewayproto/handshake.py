@@ -27,11 +27,13 @@ from gatewayproto.session import Session
 class Request:
     """A handshake that can be read and whose version is agreed.
 
-    `epochs` are all the epochs that it names: in its field, in its session id, or none.
+    `counts_as` is the version whose words a rejection uses. `epochs` are all the epochs that it
+    names: in its field, in its session id, or none.
     """
 
     kind: str
     version: int
+    counts_as: int
     agent_id: str
     session_id: str | None
     epochs: tuple[str, ...]
@@ -122,14 +124,15 @@ def read(parsed: Parsed, config: GatewayConfig) -> Request | Refusal:
     except FrameError as error:
         return refuse(error.code, error.detail)
     assert isinstance(hello, Hello | Join)
-    return _request(hello, version)
+    return _request(hello, version, offer.counts_as)
 
 
-def _request(hello: Hello | Join, version: int) -> Request:
+def _request(hello: Hello | Join, version: int, counts_as: int) -> Request:
     session_id, in_id = versions.split_session_id(hello.session_id or "")
     return Request(
         kind=hello.type,
         version=version,
+        counts_as=counts_as,
         agent_id=hello.agent_id,
         session_id=session_id or None,
         epochs=tuple(epoch for epoch in (hello.epoch, in_id) if epoch is not None),

@@ -195,9 +195,21 @@ class Send:
     metadata: Mapping[str, Any] | None = None
 
 
+@frozen(kw_only=True)
+class Abort:
+    """Stop the run `run_id`, or whatever runs; where there is no session now, it comes too late."""
+
+    run_id: str | None = None
+    request_id: str | None = None
+
+
 @frozen
 class Taken:
-    """The application has taken everything that was handed on up to and including `seq`."""
+    """The application has taken everything that was handed on up to and including `seq`.
+
+    Given with the cursor of every resume token that was handed on: while the application is
+    behind, the server's silence is not counted against it.
+    """
 
     seq: int
 
@@ -209,7 +221,7 @@ class Resync:
 
 @frozen
 class SetToken:
-    """Fresh credentials, for the next handshake."""
+    """Fresh credentials, for the next handshake and, in version 2, for the present connection."""
 
     token: str | None = field(repr=False)
 
@@ -226,6 +238,7 @@ ClientInput = (
     | Activity
     | TransportClosed
     | Send
+    | Abort
     | Taken
     | Resync
     | SetToken

@@ -159,7 +159,7 @@ def _reject(
 ) -> None:
     kind, counts_as = ("error", 2)
     if link.request is not None:
-        kind, counts_as = link.request.kind, link.request.version
+        kind, counts_as = link.request.kind, link.request.counts_as
     _refuse(link, Refusal(kind, counts_as, code, detail, retry_after), now)
 
 

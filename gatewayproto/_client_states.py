@@ -1,0 +1,164 @@
+"""Where a client stands, what can happen to it, and what it knows of its one connection.
+
+Spec: The client's side.
+"""
+
+from enum import StrEnum
+from typing import Final
+
+from attrs import define, field, frozen
+
+from gatewayproto._snapshot_parts import SnapshotParts
+from gatewayproto.config import ClientConfig
+from gatewayproto.frames import Policy
+
+
+class ClientState(StrEnum):
+    """Where a client stands.
+
+    - `connecting`: a transport is asked for; `handshaking`: `hello` is sent.
+    - `rejoining`: `join` is sent on a connection whose welcome is not believed (version 1), or
+      that is to give a snapshot (version 1 has no other way to ask).
+    - `rejected`: with a code that is unknown, so that the close decides.
+    - `live`: events follow each other; `recovering`: `resume` or `resync` is sent;
+      `resyncing`: welcomed, and nothing counts before the snapshot.
+    - `waiting`: between two attempts; `token needed`: until the application gives a new one.
+    """
+
+    IDLE = "idle"
+    CONNECTING = "connecting"
+    HANDSHAKING = "handshaking"
+    REJOINING = "rejoining"
+    REJECTED = "rejected"
+    LIVE = "live"
+    RECOVERING = "recovering"
+    RESYNCING = "resyncing"
+    WAITING = "waiting"
+    TOKEN_NEEDED = "token needed"  # noqa: S105 -- a state, not a secret
+    STOPPED = "stopped"
+
+
+class Trigger(StrEnum):
+    """What can happen to a client: commands, its transport's life, frames, deadlines."""
+
+    CONNECT = "connect"
+    SEND = "send"
+    ABORT = "abort"
+    TAKEN = "taken"
+    RESYNC = "resync"
+    SET_TOKEN = "set token"  # noqa: S105 -- a command, not a secret
+    DISCONNECT = "disconnect"
+
+    OPENED = "transport opened"
+    ACTIVITY = "bytes came in"
+    CLOSED = "transport closed"
+
+    WELCOME = "welcome"
+    ERROR = "error"
+    EVENT = "event"
+    SKIP = "skip"
+    CAUGHT_UP = "caught_up"
+    SNAPSHOT = "snapshot"
+    ACK = "message_ack"
+    NACK = "message_nack"
+    PING = "ping"
+    PONG = "pong"
+    PRESENCE = "presence"
+    HEALTH = "health"
+    GOING_AWAY = "going_away"
+    UNKNOWN = "a frame of another type"
+    BAD_FRAME = "no frame, or a field that is off"
+
+    HANDSHAKE_LATE = "no welcome in time"
+    RECOVERY_LATE = "no recovery in time"
+    SILENCE = "silence of one heartbeat"
+    LIVENESS_LATE = "silence of two heartbeats"
+    LEAVE_DUE = "time to leave"
+    RETRY_DUE = "time to try again"
+    REQUEST_LATE = "a message's time is up"
+
+
+COMMANDS: Final = tuple(Trigger)[:7]
+TRANSPORT: Final = tuple(Trigger)[7:10]
+FRAMES: Final = tuple(Trigger)[10:25]
+DEADLINES: Final = tuple(Trigger)[25:]
+LINK_DEADLINES: Final = (
+    Trigger.HANDSHAKE_LATE,
+    Trigger.RECOVERY_LATE,
+    Trigger.SILENCE,
+    Trigger.LIVENESS_LATE,
+    Trigger.LEAVE_DUE,
+)
+"""The deadlines that are forgotten together with the connection."""
+
+
+@frozen(kw_only=True)
+class Limits:
+    """What the server asks of this client, or what counts until it has said so.
+
+    `max_payload` is in bytes, `heartbeat` and `request_ttl` in seconds.
+    """
+
+    max_payload: int
+    heartbeat: float
+    request_ttl: float
+    max_pending: int
+
+    @classmethod
+    def of(cls, config: ClientConfig, policy: Policy | None = None) -> "Limits":
+        """The welcome's policy, else the configuration; a heartbeat or a time of 0 states none."""
+        if policy is None:
+            return cls(
+                max_payload=config.server_max_payload,
+                heartbeat=config.heartbeat,
+                request_ttl=config.request_ttl,
+                max_pending=config.max_pending_requests,
+            )
+        return cls(
+            max_payload=policy.max_payload,
+            heartbeat=policy.heartbeat_ms / 1000 or config.heartbeat,
+            request_ttl=policy.request_ttl_ms / 1000 or config.request_ttl,
+            max_pending=policy.max_pending_requests,
+        )
+
+
+@frozen(kw_only=True)
+class Rejection:
+    """A rejection whose code says nothing to this client."""
+
+    code: str
+    message: str
+    next_step: str | None
+
+
+@define(kw_only=True)
+class Link:
+    """What a client knows of its one connection; all of it is forgotten with the connection.
+
+    - `version`, `session_id`, `epoch`, `head`, `resync_reason`: as the welcome gave them.
+    - `nonce`, `caught_up_due`: the `caught_up` that is awaited, if one is.
+    - `asked_snapshot`: its handshake asked for a snapshot; `dropped`: its handshake found local
+      state ahead of the server's, so that the next welcome is one to a new start.
+    - `new_token`: a token came after the handshake was written.
+    - `floor`: seconds that the next attempt must wait at least.
+    - `leaving`: the same as `going_away` gave it; nothing is written any more.
+    - `heard`: when the server last gave a sign of life; `give_up`: when the silence is too long.
+    """
+
+    connection: int
+    version: int | None = None
+    session_id: str = ""
+    epoch: str | None = None
+    head: int | None = None
+    resync_reason: str | None = None
+    nonce: str | None = None
+    caught_up_due: bool = False
+    asked_snapshot: bool = False
+    dropped: bool = False
+    new_token: bool = False
+    rejection: Rejection | None = None
+    floor: float = 0.0
+    leaving: float | None = None
+    heard: float = 0.0
+    give_up: float = 0.0
+    parts: SnapshotParts = field(factory=SnapshotParts)
