@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any, Final, Literal
 
 import msgspec
-from attrs import evolve, field, frozen
+from attrs import asdict, evolve, field, frozen
 
 from gatewayproto._client_core import ClientCore
 from gatewayproto._client_states import ClientState, Limits, Link, Trigger
@@ -54,7 +54,7 @@ def save(core: ClientCore, now: float) -> dict[str, Any]:
     saved = _Saved(
         state=core.state,
         name=core.name,
-        position=None if core.position is None else _checked(core.position),
+        position=None if core.position is None else _position(core.position),
         taken=core.taken,
         opened=core.opened,
         attempt=core.attempt,
@@ -86,11 +86,11 @@ def load(core: ClientCore, state: Mapping[str, Any], now: float) -> None:
 
 def check_position(token: ResumeToken) -> None:
     """Raise `ValueError` for a resume token that no client ever gave."""
-    msgspec.convert(_checked(token), _Position, from_attributes=True)
+    _position(token)
 
 
-def _checked(token: ResumeToken) -> _Position:
-    return _Position(session_id=token.session_id, epoch=token.epoch, cursor=token.cursor)
+def _position(token: ResumeToken) -> _Position:
+    return msgspec.convert(asdict(token), _Position)
 
 
 def _token(position: _Position) -> ResumeToken:

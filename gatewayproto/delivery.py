@@ -102,13 +102,13 @@ class Delivery:
         epochs = () if epoch is None else (epoch,)
         reason = resync_reason(session, self.version, epochs, since)
         self.recovery = Recovery(head, nonce)
+        self.replay_until = head
         if self.due is not None:
             self.due = evolve(self.due, nonce=nonce)
         elif reason is not None and not self.parts:
             self.due = SnapshotDue(reason, nonce)
         elif reason is None and not self.parts:
             self.position = min(self.position, since)
-            self.replay_until = head
 
     def resync(self, session: Session, nonce: str | None) -> None:
         """Send a snapshot; merged into one that is under way."""

@@ -124,7 +124,7 @@ def answer_invalid(link: Link, error: FrameError, now: float) -> None:
 def answer_malformed(link: Link, error: FrameError, now: float) -> None:
     """Say what was wrong; too many of them, or one too large, end the connection."""
     link.violations += 1
-    link.answer_error(error.code, error.detail, now)
+    link.answer_error(error.code, error.detail, now, request_id=error.request_id)
     too_many = link.violations >= link.context.config.max_violations
     if link.state is not State.CLOSED and (too_many or error.code is ErrorCode.PAYLOAD_TOO_LARGE):
         link.close(error.code, now)

@@ -4,7 +4,7 @@ The same reducer serves both ends: the gateway folds every event as it is publis
 that loads a snapshot and applies what follows has the state of one that never left. So a reducer
 must give the same state for a stream with and without its superseded events.
 
-Spec: Snapshots; verification, P5.
+Spec: Snapshots.
 """
 
 from collections import deque
