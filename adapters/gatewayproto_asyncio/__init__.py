@@ -1,0 +1,32 @@
+"""The gateway protocol on asyncio: `serve` and `connect`.
+
+I/O only: the protocol is in `gatewayproto`, WebSocket in `gatewayproto_wsproto`. Sockets are
+driven through asyncio's protocols, and one timer each wakes a server and a client. Every task and
+every connection has an owner that ends it.
+"""
+
+from gatewayproto_asyncio._client_engine import Item
+from gatewayproto_asyncio._clock import monotonic
+from gatewayproto_asyncio.application import Application, Rejected, SessionHandle
+from gatewayproto_asyncio.client import ClientSession, connect
+from gatewayproto_asyncio.errors import (
+    ClientStoppedError,
+    MessageRefusedError,
+    OutcomeUnknownError,
+)
+from gatewayproto_asyncio.server import Server, serve
+
+__all__ = [
+    "Application",
+    "ClientSession",
+    "ClientStoppedError",
+    "Item",
+    "MessageRefusedError",
+    "OutcomeUnknownError",
+    "Rejected",
+    "Server",
+    "SessionHandle",
+    "connect",
+    "monotonic",
+    "serve",
+]
