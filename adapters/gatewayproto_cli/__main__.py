@@ -1,0 +1,5 @@
+"""`python -m gatewayproto_cli` is the command `gatewayproto`."""
+
+from gatewayproto_cli import main
+
+main(prog_name="gatewayproto")

@@ -1,0 +1,280 @@
+"""What the demonstration runs on: a gateway, a proxy, a client, and the observer of both ends."""
+
+import asyncio
+import json
+import random
+from collections.abc import Callable
+from types import TracebackType
+from typing import Any, Final, Self
+
+from attrs import frozen
+from gatewayproto_asyncio import (
+    Application,
+    ClientSession,
+    ClientStoppedError,
+    Server,
+    connect,
+    monotonic,
+    serve,
+)
+
+from gatewayproto import ClientConfig, Event, Gateway, GatewayConfig
+from gatewayproto.actions import (
+    CaughtUp,
+    ClientEvent,
+    EventReceived,
+    GatewayEvent,
+    Joined,
+    Published,
+    SessionOpened,
+    StateChanged,
+)
+from gatewayproto.backoff import Backoff
+from gatewayproto.gateway import SessionInfo
+from gatewayproto_cli.demo.account import Account
+from gatewayproto_cli.demo.proxy import Proxy
+from gatewayproto_cli.demo.story import Mark, Story
+
+RETAIN: Final = 48
+"""Durable events that the journal keeps: few, so that it can be trimmed past the client."""
+CONFIG: Final = GatewayConfig(
+    retain=RETAIN,
+    retain_transient=256,
+    retain_bytes=1024 * 1024,
+    send_window=16 * 1024,
+    max_lags=1000,
+)
+_PATIENCE: Final = 30.0
+"""Seconds within which whatever is waited for must happen."""
+_BACKOFF: Final = Backoff(initial=0.005, maximum=0.05)
+
+
+class DemoFailedError(Exception):
+    """The demonstration could not go on; the message says why."""
+
+
+@frozen
+class Copy:
+    """A copy of everything on the gateway's side: the machine, the story and its fold."""
+
+    epoch: str
+    cursor: int
+    gateway: str
+    story: Mark
+    state: dict[str, Any]
+
+
+class _Narrator(Application):
+    """The gateway's application: tells the stage what the gateway tells."""
+
+    def __init__(self, tell: Callable[[GatewayEvent], None]) -> None:
+        self._tell = tell
+
+    def on_event(self, event: GatewayEvent) -> None:
+        """See `Application`."""
+        self._tell(event)
+
+
+class Stage:
+    """Everything that takes part, entered with `async with`; the faults are played on it."""
+
+    def __init__(self, *, events: int, rng: random.Random) -> None:
+        self.rng = rng
+        self.story = Story()
+        self.account = Account()
+        self.remaining = events
+        self.restarts = 0
+        self.proxy = Proxy(self._changed)
+        self.joined: Joined | None = None
+        """The client's latest welcome."""
+        self.replaying = False
+        """Whether the client has been given some of a replay, and not all of it."""
+        self.cut_in_replay = 0
+        """How often it lost its connection then."""
+        self.welcome_size = 0
+        """Bytes that the client was sent when it joined, before any event."""
+        self._gateway = Gateway(CONFIG)
+        self._server = self._make_server(self._gateway)
+        self._client: ClientSession | None = None
+        self._reader: asyncio.Task[None] | None = None
+        self._session_id = ""
+        self._change = asyncio.Event()
+        self._offered: dict[str, Event] = {}
+
+    # -- coming and going ---------------------------------------------------------------------
+
+    async def __aenter__(self) -> Self:
+        """Start everything, and wait until the client has joined."""
+        await self._server.__aenter__()
+        await self.proxy.__aenter__()
+        self.reopen()
+        self._client = connect(
+            f"ws://127.0.0.1:{self.proxy.port}/ws",
+            config=ClientConfig(agent_id="demo", backoff=_BACKOFF),
+            on_event=self._watch_client,
+            rng=self.rng,
+        )
+        await self._client.__aenter__()
+        self._reader = asyncio.create_task(self._read(self._client))
+        await self.until(lambda: self.at_head, "the client joins")
+        self.welcome_size = self.proxy.passed()
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """End everything."""
+        self.proxy.release()
+        if self._client is not None:
+            await self._client.aclose()
+        if self._reader is not None:
+            self._reader.cancel()
+            await asyncio.gather(self._reader, return_exceptions=True)
+        await self.proxy.__aexit__(None, None, None)
+        await self._server.close()
+
+    def _make_server(self, gateway: Gateway) -> Server:
+        return serve(_Narrator(self._watch_gateway), port=0, config=CONFIG, gateway=gateway)
+
+    # -- publishing ---------------------------------------------------------------------------
+
+    def publish(self, event: Event) -> None:
+        """Publish an event, one of the number that was asked for."""
+        if self.remaining < 1:
+            raise DemoFailedError("the faults took more events than there are")
+        self.remaining -= 1
+        self._offered[event.event_id] = event
+        if self._server.publish(self._session_id, event) is None:
+            raise DemoFailedError("the gateway has lost the session")
+
+    async def tell(self, count: int) -> None:
+        """Let the story go on for so many events, no faster than the client takes them."""
+        while count > 0:
+            for _ in range(min(count, 16)):
+                self.publish(self.story.next())
+            count -= 16
+            await self.until(lambda: self.behind <= 32, "the client keeps up")  # noqa: PLR2004
+
+    async def turn(self) -> None:
+        """Let everybody else have a turn."""
+        await asyncio.sleep(0)
+
+    def reopen(self) -> None:
+        """Let the client in again."""
+        self.proxy.open(self._server.host, self._server.port)
+
+    # -- restarts -----------------------------------------------------------------------------
+
+    def copy(self) -> Copy:
+        """Copy the gateway's side as it would be written to disk."""
+        return Copy(
+            epoch=self.session.epoch,
+            cursor=self.session.cursor,
+            gateway=json.dumps(self._server.save()),
+            story=self.story.mark(),
+            state=self.account.gateway_state(),
+        )
+
+    async def stop_gateway(self) -> None:
+        """End the gateway's process, as far as there is one."""
+        self.proxy.shut()
+        await self._server.close()
+
+    async def restart_gateway(self, copy: Copy, *, unbroken: bool) -> None:
+        """Go on from a copy. `unbroken`: nothing was published since."""
+        state = json.loads(copy.gateway)
+        self._gateway = Gateway.recover(CONFIG, state, now=monotonic(), unbroken=unbroken)
+        if not unbroken:
+            epoch = self.session.epoch
+            self.account.note_recovered(copy.epoch, epoch, copy.cursor, copy.state)
+            self.story.go_back(copy.story)
+        self._server = self._make_server(self._gateway)
+        await self._server.__aenter__()
+        self.restarts += 1
+        self.reopen()
+
+    # -- watching -----------------------------------------------------------------------------
+
+    @property
+    def session(self) -> SessionInfo:
+        """The gateway's view of the session."""
+        info = self._gateway.session(self._session_id)
+        if info is None:
+            raise DemoFailedError("the gateway has lost the session")
+        return info
+
+    @property
+    def at_head(self) -> bool:
+        """Whether the application was given all there is."""
+        return bool(self._session_id) and self.behind == 0
+
+    @property
+    def behind(self) -> int:
+        """How many events the application is still to be given; all, if it is in another epoch."""
+        session, position = self.session, self.account.position
+        if position is None or position[0] != session.epoch:
+            return max(1, session.cursor)
+        return session.cursor - position[1]
+
+    async def until(self, condition: Callable[[], object], what: str) -> None:
+        """Wait for a condition.
+
+        Raises:
+            DemoFailedError: It does not come about in time, or the client has ended.
+        """
+        try:
+            async with asyncio.timeout(_PATIENCE):
+                while not condition():
+                    if self._reader is not None and self._reader.done():
+                        self._reader.result()
+                        raise DemoFailedError("the client has ended")
+                    self._change.clear()
+                    await self._change.wait()
+        except TimeoutError:
+            raise DemoFailedError(f"{what}: not within {_PATIENCE:.0f} s") from None
+
+    def _changed(self) -> None:
+        self._change.set()
+
+    def _watch_gateway(self, event: GatewayEvent) -> None:
+        match event:
+            case SessionOpened():
+                if self._session_id:
+                    self.account.problems.append("the client began another session")
+                self._session_id = event.session_id
+            case Published():
+                published = self._offered.pop(event.event_id)
+                self.account.note_published(self.session.epoch, event.seq, published)
+            case _:
+                pass
+        self._changed()
+
+    def _watch_client(self, event: ClientEvent) -> None:
+        """What the client tells beside what it hands on; it decides about nothing but waiting."""
+        match event:
+            case Joined():
+                self.joined = event
+            case EventReceived(replayed=True):
+                self.replaying = True
+            case CaughtUp():
+                self.replaying = False
+            case StateChanged():
+                self.cut_in_replay += self.replaying
+                self.replaying = False
+            case _:
+                pass
+        self._changed()
+
+    async def _read(self, client: ClientSession) -> None:
+        """The client's application: takes what it is given."""
+        try:
+            async for item in client:
+                self.account.note_given(item)
+                self._changed()
+        except ClientStoppedError as error:
+            raise DemoFailedError(f"the client stopped: {error.code}") from None
+        finally:
+            self._changed()

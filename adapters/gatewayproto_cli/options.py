@@ -1,0 +1,58 @@
+"""Types of options, and options that several commands have."""
+
+import math
+from collections.abc import Callable
+from typing import Any, Final, TypeVar
+
+import click
+
+from gatewayproto.frames import MAX_INT
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+_MIN_SECONDS: Final = 0.001
+_MAX_SECONDS: Final = 1e9
+
+COUNT: Final = click.IntRange(min=0, max=MAX_INT)
+"""How many events or bytes; also a position, which counts events."""
+PORT: Final = click.IntRange(min=0, max=65535)
+VERSION: Final = click.IntRange(min=1, max=MAX_INT)
+
+SETTINGS: Final[dict[str, Any]] = {"show_default": True, "max_content_width": 100}
+"""Context settings of every command: its help shows each option's default."""
+
+
+def seconds(value: str | float) -> float:
+    """Read a time in seconds, fractions allowed: from a millisecond to some thirty years.
+
+    Raises:
+        click.BadParameter: It is none.
+    """
+    try:
+        time = float(value)
+    except ValueError:
+        time = math.nan
+    if not _MIN_SECONDS <= time <= _MAX_SECONDS:
+        raise click.BadParameter(f"{value!r} is no time from {_MIN_SECONDS} to 1e9 seconds.")
+    return time
+
+
+def text(value: str) -> str:
+    """Read a text that is not empty.
+
+    Raises:
+        click.BadParameter: It is.
+    """
+    if not value:
+        raise click.BadParameter("it must not be empty.")
+    return value
+
+
+def adapter_option(command: F) -> F:
+    """Add `--adapter`: what does the input and output."""
+    return click.option(
+        "--adapter",
+        type=click.Choice(["asyncio"]),
+        default="asyncio",
+        help="What does the input and output.",
+    )(command)
