@@ -1,0 +1,251 @@
+"""Every cell of the connection's table, driven through the machine's one entry."""
+
+from collections.abc import Callable
+
+import pytest
+
+from gatewayproto import ErrorCode, LocalProtocolError
+from gatewayproto._table import Cell, Table, Verdict, handled, ignored
+from gatewayproto.actions import CommandDropped, Emit
+from gatewayproto.connection import CONNECTION_TABLE, Input
+from gatewayproto.inputs import (
+    Accept,
+    Activity,
+    ConnectionClosed,
+    Drained,
+    FrameReceived,
+    GatewayInput,
+    Reject,
+    TimerExpired,
+)
+from gatewayproto.link import State
+from tests.gateway.gwworld import Frame, Peer, World, encode, handshake
+
+Maker = Callable[[World, Peer], GatewayInput]
+Circumstance = Callable[[State], tuple[World, Peer]]
+
+
+# -- states -----------------------------------------------------------------------------------
+
+
+def arrive(world: World, state: State, *, auto: bool, **fields: object) -> Peer:
+    """Bring a new connection into that state."""
+    peer = world.open(auto=auto)
+    if state is State.OPENING:
+        return peer
+    version = 1 if state is State.LIVE_V1 else 2
+    world.give(FrameReceived(peer.number, encode(handshake("hello", version, **fields))))
+    if state is not State.JOINING:
+        world.accept(peer)
+    if state is State.CLOSED:
+        peer.send("leave")
+    peer.take()
+    return peer
+
+
+def easy(state: State) -> tuple[World, Peer]:
+    """A peer that takes everything at once, and limits that nothing reaches."""
+    world = World.make()
+    return world, arrive(world, state, auto=True)
+
+
+def tight(state: State) -> tuple[World, Peer]:
+    """No answer fits beside what is owed already, and no bad frame is forgiven."""
+    world = World.make(send_window=1, answer_window=1, max_violations=1)
+    return world, arrive(world, state, auto=False)
+
+
+def overrun(state: State) -> tuple[World, Peer]:
+    """The journal has let go what the subscriber needs, and it has had its share of snapshots."""
+    world = World.make(send_window=1, retain=1, max_lags=1)
+    peer = arrive(world, state, auto=False)
+    if state in {State.LIVE_V1, State.LIVE_V2}:
+        for _ in range(3):
+            world.publish(peer.session_id)
+        if state is State.LIVE_V2:
+            peer.drain()  # takes the welcome, lags, gets its one snapshot
+            for _ in range(3):
+                world.publish(peer.session_id)
+        assert peer.owed
+    peer.take()
+    return world, peer
+
+
+def foreign(state: State) -> tuple[World, Peer]:
+    """The handshake names a session of another agent."""
+    world = World.make()
+    other = world.connect(agent_id="other")
+    other.send("leave")
+    named = {"session_id": other.session_id} if state is State.JOINING else {}
+    return world, arrive(world, state, auto=True, **named)
+
+
+def deployed(state: State) -> tuple[World, Peer]:
+    """The handshake is of version 1."""
+    world = World.make()
+    if state is not State.JOINING:
+        return world, arrive(world, state, auto=True)
+    peer = world.open()
+    world.give(FrameReceived(peer.number, encode(handshake("join", None))))
+    return world, peer
+
+
+CIRCUMSTANCES: tuple[Circumstance, ...] = (easy, tight, overrun, foreign, deployed)
+
+
+# -- inputs -----------------------------------------------------------------------------------
+
+
+def frame(type_: str, **fields: object) -> Maker:
+    return lambda _, peer: FrameReceived(peer.number, encode({"type": type_, **fields}))
+
+
+def raw(data: bytes) -> Maker:
+    return lambda _, peer: FrameReceived(peer.number, data)
+
+
+def after(seconds: float) -> Maker:
+    def make(world: World, _: Peer) -> GatewayInput:
+        world.now += seconds
+        return TimerExpired()
+
+    return make
+
+
+def resume_of_now(world: World, peer: Peer) -> GatewayInput:
+    """A `resume` that the decision table would grant."""
+    info = world.gateway.session(peer.session_id) if peer.welcome else None
+    since, epoch = (info.cursor, info.epoch) if info else (0, "e")
+    return FrameReceived(
+        peer.number, encode({"type": "resume", "epoch": epoch, "since": since, "nonce": "n"})
+    )
+
+
+def drained(_: World, peer: Peer) -> GatewayInput:
+    size, peer.owed = max(peer.owed, 1), 0
+    return Drained(peer.number, size)
+
+
+def hello(version: int, **fields: object) -> Maker:
+    return lambda _, peer: FrameReceived(
+        peer.number, encode(handshake("hello", version, **fields))
+    )
+
+
+MAKERS: dict[Input, tuple[Maker, ...]] = {
+    Input.HANDSHAKE: (hello(1), hello(2), hello(2, since=-1), hello(1, agent_id=5)),
+    Input.MESSAGE: (frame("message", content="hi", request_id="r"),),
+    Input.RESUME: (resume_of_now,),
+    Input.RESYNC: (frame("resync", nonce="n"),),
+    Input.PING: (frame("ping", nonce="n"),),
+    Input.PONG: (frame("pong", nonce="n", cursor=0),),
+    Input.LEAVE: (frame("leave"),),
+    Input.UNKNOWN: (frame("dance"),),
+    Input.INVALID: (frame("message", content="hi", request_id=""),),
+    Input.MALFORMED: (raw(b"{"), raw(b"\xff"), raw(b"[]"), raw(b'{"type":5}')),
+    Input.ACTIVITY: (lambda _, peer: Activity(peer.number),),
+    Input.DRAINED: (drained,),
+    Input.GONE: (lambda _, peer: ConnectionClosed(peer.number),),
+    Input.ACCEPT: (lambda _, peer: Accept(connection=peer.number),),
+    Input.REJECT: (
+        lambda _, peer: Reject(connection=peer.number, code=ErrorCode.AUTH_REQUIRED),
+    ),
+    Input.TIMER: (after(30), after(60)),
+}
+
+
+# -- the walk ---------------------------------------------------------------------------------
+
+
+def state_of(world: World, peer: Peer) -> State:
+    """Where the machine says that the connection stands."""
+    found = [
+        each["state"]
+        for each in world.gateway.to_state(now=world.now)["connections"]
+        if each["number"] == peer.number
+    ]
+    return State(found[0]) if found else State.CLOSED
+
+
+def run(
+    circumstance: Circumstance, state: State, maker: Maker, verdict: Verdict
+) -> State | None:
+    """Give one input in one state; where it ended. None where the input cannot be given there."""
+    world, peer = circumstance(state)
+    if state_of(world, peer) is not state:
+        return None
+    owed = peer.owed
+    input_ = maker(world, peer)
+    if isinstance(input_, Drained) and owed == 0 and state is not State.CLOSED:
+        return None  # nothing can be taken: the caller's mistake, whatever the state
+    before = world.state()
+    if verdict is Verdict.CALLER_MISTAKE:
+        with pytest.raises(LocalProtocolError):
+            world.give(input_)
+        assert world.state() == before
+        return state_of(world, peer)
+    actions = world.give(input_)
+    if verdict in {Verdict.RACE, Verdict.IGNORED}:
+        assert world.state() == before
+        dropped = isinstance(input_, Accept | Reject)
+        assert [isinstance(each, Emit) for each in actions] == [True] * dropped
+        assert len(world.hear(CommandDropped)) == dropped
+    elif verdict is Verdict.PEER_FAULT:
+        assert peer.take() or held(world, peer) or peer.closed
+    end = state_of(world, peer)
+    if not isinstance(input_, ConnectionClosed):
+        assert peer.closed == (end is State.CLOSED)
+    return end
+
+
+def held(world: World, peer: Peer) -> list[Frame]:
+    states = world.gateway.to_state(now=world.now)["connections"]
+    return [each for fields in states if fields["number"] == peer.number for each in fields["held"]]
+
+
+# Nothing was sent before the welcome, so nothing can be taken.
+UNREACHABLE_INPUT = {(State.OPENING, Input.DRAINED), (State.JOINING, Input.DRAINED)}
+
+
+@pytest.mark.parametrize("input_", Input)
+@pytest.mark.parametrize("state", State)
+def test_cell_ends_where_it_says_and_nowhere_else(state: State, input_: Input) -> None:
+    cell = CONNECTION_TABLE[state, input_]
+    ends = {
+        run(circumstance, state, maker, cell.verdict)
+        for circumstance in CIRCUMSTANCES
+        for maker in MAKERS[input_]
+    } - {None}
+    if (state, input_) in UNREACHABLE_INPUT:
+        assert ends <= cell.ends
+    else:
+        assert ends == cell.ends
+
+
+@pytest.mark.parametrize("state", [State.OPENING, State.JOINING, State.LIVE_V1, State.LIVE_V2])
+def test_taking_more_than_was_owed_is_the_callers_mistake(state: State) -> None:
+    world, peer = easy(state)
+    before = world.state()
+    for size in (1, 0, -1):
+        with pytest.raises(LocalProtocolError):
+            world.give(Drained(peer.number, size))
+    assert world.state() == before
+
+
+def test_table_without_a_cell_or_with_one_too_many_is_refused() -> None:
+    full: dict[State, dict[Input, Cell[State]]] = {
+        state: dict.fromkeys(Input, ignored(state)) for state in State
+    }
+    assert Table("whole", State, Input, full)[State.OPENING, Input.PING].handler is None
+    del full[State.OPENING][Input.PING]
+    with pytest.raises(ValueError, match="gap: opening lacks"):
+        Table("gap", State, Input, full)
+    del full[State.OPENING]
+    with pytest.raises(ValueError, match="row"):
+        Table("row", State, Input, full)
+
+
+def test_handler_that_leaves_the_table_is_noticed() -> None:
+    cell = handled(lambda: None, State.OPENING)
+    assert cell.ends == {State.OPENING}
+    assert cell.verdict is Verdict.HANDLED
