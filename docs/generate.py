@@ -207,6 +207,7 @@ _FIELDS_OF: Final[Mapping[str, Mapping[str, str]]] = {
     "ClientInfo": {"version": "The client's version."},
     "EventV1": {"sequence": "The event's seq again."},
     "DataV1": {"cursor": "The event's seq again."},
+    "resume": {"epoch": "The epoch of `since`; needed where that is above 0."},
     "abort": {"request_id": "The message whose work is to stop."},
     "error": {"request_id": "The message that this answers."},
     "hello_ok": {"cursor": "The newest seq of the session, as of this attach."},
@@ -368,7 +369,6 @@ CLIENT_TO_SERVER: Final = Direction(
         "the `cursor` of `pong`, are version 2's."
     ),
     classes=get_args(f.ClientFrame),
-    written={"resume": ("epoch",)},
     absent={"ping": ("cursor",)},
 )
 SERVER_TO_CLIENT: Final = Direction(

@@ -114,7 +114,7 @@ class ClientCore:
 
     def open(self, now: float) -> None:
         self.opened += 1
-        self.link = Link(connection=self.opened)
+        self.link = Link(connection=self.opened, heard=now, give_up=now)
         self.state = ClientState.CONNECTING
         self.arm(Trigger.HANDSHAKE_LATE, now + self.config.handshake_timeout, now)
         self.actions.append(OpenTransport(connection=self.opened, token=self.token))
@@ -142,17 +142,16 @@ class ClientCore:
         link = self.linked()
         self.forget_link()
         floor = max(ending.floor, link.floor, link.leaving or 0.0)
-        match ending.next:
-            case Next.STOP:
-                self.stop(ending.code or "closed", ending.message)
-            case Next.NEW_TOKEN if not link.new_token:
-                self.state = ClientState.TOKEN_NEEDED
-                self.not_before = now + floor
-                self.rename("reconnecting")
-                self.emit(TokenNeeded(code=ending.code or ErrorCode.AUTH_EXPIRED.value))
-            case Next.RETRY | Next.NEW_TOKEN:
-                left = None if link.leaving is None else ErrorCode.GOING_AWAY.value
-                self.retry(ending.code or left, ending.message, floor, now)
+        if ending.next is Next.STOP:
+            self.stop(ending.code or "closed", ending.message)
+        elif ending.next is Next.NEW_TOKEN and not link.new_token:
+            self.state = ClientState.TOKEN_NEEDED
+            self.not_before = now + floor
+            self.rename("reconnecting")
+            self.emit(TokenNeeded(code=ending.code or ErrorCode.AUTH_EXPIRED.value))
+        else:  # a token that no handshake has carried yet is tried before another is asked for
+            left = None if link.leaving is None else ErrorCode.GOING_AWAY.value
+            self.retry(ending.code or left, ending.message, floor, now)
 
     def forget_link(self) -> None:
         self.link = None
@@ -309,8 +308,9 @@ class ClientCore:
         The count of attempts starts again only with a frame after the welcome, so that a server
         that welcomes and closes is not tried faster and faster.
         """
-        link = self.linked()
-        cursor = self.held().cursor
+        link, cursor = self.link, self.held().cursor
+        if link is None or link.version != 1:
+            return
         if self.state is not ClientState.LIVE or cursor < (link.head or 0):
             return
         if link.caught_up_due:

@@ -74,14 +74,14 @@ def of_close(closed: TransportClosed, rejection: Rejection | None) -> Ending:
     if closed.http_status is not None:
         return _of_http(closed.http_status, closed.reason, floor)
     received = None if closed.code in _NO_CODE else closed.code
+    name = None if received is None else _name(received)
     if rejection is None:
-        code = None if received is None else _name(received)
-        return Ending(next=_of_close_code(received), code=code, message=closed.reason, floor=floor)
+        return Ending(next=_of_close_code(received), code=name, message=closed.reason, floor=floor)
     if received is None:
         step = _NEXT_OF_STEP.get(rejection.next_step or "", Next.RETRY)
     else:
         step = _of_close_code(received)
-    return Ending(next=step, code=rejection.code, message=rejection.message, floor=floor)
+    return Ending(next=step, code=rejection.code or name, message=rejection.message, floor=floor)
 
 
 def _of_http(status: int, reason: str, floor: float) -> Ending:

@@ -56,6 +56,7 @@ def take_event(core: ClientCore, frame: f.EventFrame, now: float) -> None:
             replayed = frame.seq <= (link.head or 0)
         token = core.move(frame.seq, now)
         core.emit(EventReceived(seq=frame.seq, replayed=replayed, event=frame.event, token=token))
+    core.note_caught_up_v1(by_frame=True)
 
 
 def take_early_event(core: ClientCore, _: f.EventFrame | f.Skip, now: float) -> None:
@@ -135,6 +136,7 @@ def take_snapshot(core: ClientCore, frame: f.Snapshot | SnapshotV1, now: float) 
     if epoch_changed:
         core.forget_written()
         core.flush(now)
+    core.note_caught_up_v1(by_frame=True)
 
 
 def _read(core: ClientCore, frame: f.Snapshot) -> SnapshotReceived | None:
@@ -212,6 +214,12 @@ def answer_ping(core: ClientCore, ping: f.Ping, now: float) -> None:
     core.pong(ping)
     if ping.cursor is not None and ping.cursor > core.held().cursor:
         _miss(core, ping.cursor, now)
+    core.note_caught_up_v1(by_frame=True)
+
+
+def note_pong(core: ClientCore, _: f.Pong, __: float) -> None:
+    """The server lives, as every frame says; version 1 says no other way that it goes on."""
+    core.note_caught_up_v1(by_frame=True)
 
 
 def ask_for_life(core: ClientCore, _: None, now: float) -> None:

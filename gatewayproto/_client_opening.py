@@ -106,7 +106,7 @@ def _follow_up(core: ClientCore, attach: Attach, now: float) -> None:
     core.flush(now)
     if attach.version == 1:
         _name_trimmed_v1(core, attach, now)
-        core.note_caught_up_v1(by_frame=False)
+    core.note_caught_up_v1(by_frame=False)
     if not attach.resumed:
         core.want_snapshot = False
     elif core.want_snapshot and core.state is ClientState.LIVE:

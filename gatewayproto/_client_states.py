@@ -159,6 +159,6 @@ class Link:
     rejection: Rejection | None = None
     floor: float = 0.0
     leaving: float | None = None
-    heard: float = 0.0
-    give_up: float = 0.0
+    heard: float
+    give_up: float
     parts: SnapshotParts = field(factory=SnapshotParts)

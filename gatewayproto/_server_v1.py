@@ -69,7 +69,7 @@ def read(parsed: Parsed) -> list[tuple[Trigger, Any]]:
     A numbered `response` is two things, in this order: the acknowledgement and the event.
     Raises `FrameError` for a snapshot without its cursor and for integers beyond 2**53 - 1.
     """
-    if parsed.big_integer:
+    if parsed.out_of_range:
         raise _malformed("an integer beyond 2**53 - 1")
     fields = parsed.fields
     found: list[tuple[Trigger, Any]] = []
@@ -104,7 +104,7 @@ def is_numbered(parsed: Parsed) -> bool:
 
 def read_welcome(parsed: Parsed) -> WelcomeV1:
     """Read a version 1 welcome. Raises `FrameError` where a position cannot be read."""
-    if parsed.big_integer:
+    if parsed.out_of_range:
         raise _malformed("an integer beyond 2**53 - 1")
     fields = {
         name: _or_none(value, _LENIENT[name]) if name in _LENIENT else value

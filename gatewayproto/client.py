@@ -45,6 +45,8 @@ from gatewayproto.inputs import (
 if TYPE_CHECKING:
     import random
 
+__all__ = ["CLIENT_TABLE", "Client", "ClientState", "Trigger"]
+
 _TRIGGERS: Final[dict[type, Trigger]] = {
     Connect: Trigger.CONNECT,
     Send: Trigger.SEND,
@@ -193,11 +195,8 @@ class Client:
             found = [(Trigger.BAD_FRAME, error)]
         if self._core.state in ATTACHED:
             self._core.hear(now)
-        was_welcomed = link.version is not None
         for trigger, frame in found:
             self._run(trigger, frame, now)
-        if was_welcomed and link.version == 1 and self._core.link is link:
-            self._core.note_caught_up_v1(by_frame=True)
 
     def _sort(self, parsed: Parsed, version: int | None) -> list[_Found]:
         """Sort a frame into the table's inputs, by the rules of the version agreed."""
@@ -300,7 +299,7 @@ def _row_attached(state: ClientState) -> _Row:
         _T.ACK: handled(live.take_ack, state),
         _T.NACK: handled(live.take_nack, state),
         _T.PING: handled(live.answer_ping, state),
-        _T.PONG: ignored(state),
+        _T.PONG: handled(live.note_pong, state),
         _T.PRESENCE: handled(live.tell_presence, state),
         _T.HEALTH: handled(live.tell_health, state),
         _T.GOING_AWAY: handled(live.prepare_to_leave, state),

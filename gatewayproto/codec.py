@@ -14,7 +14,7 @@ Spec: Framing.
 import json
 import re
 from enum import Enum
-from typing import Any, Final, TypeVar, get_args
+from typing import Any, Final, NoReturn, TypeVar, get_args
 
 import attrs
 import msgspec
@@ -31,6 +31,9 @@ _PART_ROOM: Final = 96
 _STRING: Final = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"?', re.DOTALL)
 _BUT_BRACKETS: Final = bytes(set(range(256)) - set(b"[]{}"))
 _LONG_NUMBER: Final = re.compile(rb"[0-9]{16}")
+_MANY_DIGITS: Final = 400
+"""More than any integer has that is a double, and fewer than Python refuses to convert."""
+_OUT_OF_RANGE: Final = "a number that is out of range"
 _SCALARS: Final = frozenset({str, int, float, bool, type(None)})
 
 
@@ -38,13 +41,14 @@ _SCALARS: Final = frozenset({str, int, float, bool, type(None)})
 class Parsed:
     """A JSON object with a `type`, not yet a frame.
 
-    `big_integer` tells that an integer beyond 2**53 - 1 is somewhere in it: an error in itself,
-    but a field whose constraint names a better one is asked first.
+    `out_of_range` tells that a number beyond what the protocol knows is somewhere in it, an
+    integer past 2**53 - 1 or a number past every double: an error in itself, but a field whose
+    constraint names a better one is asked first.
     """
 
     type: str
     fields: dict[str, Any]
-    big_integer: bool
+    out_of_range: bool
 
 
 def parse(data: bytes, *, max_bytes: int) -> Parsed:
@@ -56,11 +60,11 @@ def parse(data: bytes, *, max_bytes: int) -> Parsed:
 
     Spec: Framing.
     """
-    fields = _read_object(data, max_bytes)
+    fields, out_of_range = _read_object(data, max_bytes)
     kind = fields.get("type")
     if not isinstance(kind, str):
         raise _malformed("no string `type`")
-    return Parsed(kind, fields, _holds_big_integer(data, fields))
+    return Parsed(kind, fields, out_of_range)
 
 
 def parse_state(data: bytes, *, max_bytes: int) -> f.Object:
@@ -70,9 +74,9 @@ def parse_state(data: bytes, *, max_bytes: int) -> f.Object:
 
     Spec: Server to client, `snapshot`.
     """
-    fields = _read_object(data, max_bytes)
-    if _holds_big_integer(data, fields):
-        raise _malformed("an integer beyond 2**53 - 1")
+    fields, out_of_range = _read_object(data, max_bytes)
+    if out_of_range:
+        raise _malformed(_OUT_OF_RANGE)
     return fields
 
 
@@ -126,9 +130,11 @@ def encode_object(value: dict[str, Any]) -> bytes:
 def encode_event(event: f.Event, *, max_depth: int) -> bytes:
     """Write an event once; `event_frame` puts the same bytes into every frame that carries it.
 
-    Raises `ValueError` for an event with data that `check_plain` refuses with this `max_depth`.
-    Whether its fields are what their types say, `decode_event` tells.
+    Raises `ValueError` for anything else than an `Event`, and for data that `check_plain` refuses
+    with this `max_depth`. Whether the fields are what their types say, `decode_event` tells.
     """
+    if type(event) is not f.Event:
+        raise ValueError(f"{type(event).__name__} is no Event")
     fields = _present(event)
     check_plain(fields, max_depth=max_depth)
     return msgspec.json.encode(fields)
@@ -150,7 +156,8 @@ def event_frame(kind: str, seq: int, event: bytes) -> bytes:
 def snapshot_frames(fields: dict[str, Any], state: bytes, *, max_bytes: int) -> list[bytes]:
     """Write a snapshot around a state's bytes: whole where that fits, else in parts.
 
-    `fields` are those of the frame but `state`, its `type` first; `max_bytes` bounds each frame.
+    `fields` are those of the frame but `state`, its `type` first. `max_bytes` bounds each frame;
+    it is at least `MIN_MAX_PAYLOAD`, where fields within their bounds leave room for a chunk.
 
     Spec: Server to client.
     """
@@ -213,24 +220,44 @@ def check_plain(value: dict[str, Any], *, max_depth: int) -> None:
 # -- reading ----------------------------------------------------------------------------------
 
 
-def _read_object(data: bytes, max_bytes: int) -> f.Object:
+def _read_object(data: bytes, max_bytes: int) -> tuple[f.Object, bool]:
+    """The object, and whether it holds a number that is out of range."""
     if len(data) > max_bytes:
         raise FrameError(ErrorCode.PAYLOAD_TOO_LARGE, f"more than {max_bytes} bytes")
     if data.count(b"{") + data.count(b"[") > f.MAX_DEPTH and _depth(data) > f.MAX_DEPTH:
         raise _malformed(f"nested deeper than {f.MAX_DEPTH}")
     try:
-        fields = msgspec.json.decode(data)
-        _UNIQUE_NAMES.decode(data.decode())
+        text = data.decode()
+        _UNIQUE_NAMES.decode(text)
+        fields, huge = _decode(data, text)
     except (ValueError, msgspec.MsgspecError) as error:
         # The exception's text may quote the peer's bytes; what is said of it here does not.
         raise _malformed(_why(error)) from None
     if not isinstance(fields, dict):
         raise _malformed("not an object")
-    return fields
+    return fields, huge or (_LONG_NUMBER.search(data) is not None and _has_big_integer(fields))
 
 
-def _holds_big_integer(data: bytes, fields: f.Object) -> bool:
-    return _LONG_NUMBER.search(data) is not None and _has_big_integer(fields)
+def _decode(data: bytes, text: str) -> tuple[Any, bool]:
+    """The value, and whether it holds a number that is too large for the strict decoder."""
+    try:
+        return msgspec.json.decode(data), False
+    except msgspec.MsgspecError as error:
+        if "out of range" not in str(error):
+            raise
+    # Read once more, only so that a field with an error of its own can give it.
+    return _HUGE_NUMBERS.decode(text), True
+
+
+def _not_json(constant: str) -> NoReturn:
+    raise ValueError(constant)
+
+
+_HUGE_NUMBERS: Final = json.JSONDecoder(
+    parse_int=lambda digits: int(digits) if len(digits) < _MANY_DIGITS else float(digits),
+    parse_constant=_not_json,
+)
+"""Reads a number past every double as infinity, which no field takes."""
 
 
 def _check_scalar(item: object) -> None:
@@ -304,20 +331,20 @@ def _has_big_integer(value: Any) -> bool:
 
 
 def _unknown(parsed: Parsed) -> f.UnknownFrame:
-    _refuse_big_integer(parsed)
+    _refuse_out_of_range(parsed)
     return f.UnknownFrame(type=parsed.type, fields=parsed.fields)
 
 
-def _refuse_big_integer(parsed: Parsed) -> None:
-    if parsed.big_integer:
-        raise _malformed("an integer beyond 2**53 - 1")
+def _refuse_out_of_range(parsed: Parsed) -> None:
+    if parsed.out_of_range:
+        raise _malformed(_OUT_OF_RANGE)
 
 
 def _convert(parsed: Parsed, cls: type[_T], code: ErrorCode) -> _T:
     # `null` is absent also where a field's default is not None.
     present = {name: value for name, value in parsed.fields.items() if value is not None}
     frame = _typed(present, cls, code)
-    _refuse_big_integer(parsed)
+    _refuse_out_of_range(parsed)
     return frame
 
 

@@ -23,6 +23,9 @@ DEFAULT_MAX_PAYLOAD: Final = 1_048_576
 """What a client that states no `max_payload` takes, in bytes."""
 MIN_MAX_PAYLOAD: Final = 4096
 """The least `max_payload` that a client may state: a welcome must fit."""
+MAX_NONCE: Final = 512
+"""The longest nonce, in characters: a `pong` and every part of a snapshot repeat it, and must fit
+the least `max_payload`."""
 
 Cursor = Annotated[int, Meta(ge=0, le=MAX_INT)]
 Seq = Annotated[int, Meta(ge=1, le=MAX_INT)]
@@ -34,7 +37,7 @@ Count = Annotated[int, Meta(ge=0, le=MAX_INT)]
 Name = Annotated[str, Meta(min_length=1)]
 Epoch = Annotated[str, Meta(min_length=1, max_length=64)]
 RequestId = Annotated[str, Meta(min_length=1, max_length=MAX_REQUEST_ID)]
-Nonce = str
+Nonce = Annotated[str, Meta(max_length=MAX_NONCE)]
 Object = dict[str, Any]
 ResyncReason = Literal[
     "session_unknown",
@@ -138,7 +141,7 @@ class Abort:
 
 @frozen(kw_only=True)
 class Resume:
-    """Version 2: back to `since` on this connection, a gap was seen. Spec: Snapshots, Lagging."""
+    """Version 2: back to `since` on this connection, a gap was seen. Spec: Recovery in band."""
 
     since: Cursor
     epoch: Epoch | None = None

@@ -63,11 +63,13 @@ class Link:
         link = cls(
             opened.connection,
             context,
-            Credit(context.config.send_window, context.config.answer_window),
+            Credit(context.config.send_window, context.config.answer_window, owed_since=now),
             opened.path,
             opened.peer,
             opened.timestamp,
             _upgrade_token(opened),
+            last_sign=now,
+            last_ping=now,
         )
         link.arm(now + context.config.handshake_timeout)
         return link
@@ -86,7 +88,7 @@ class Link:
         if not self.credit.answer_fits(len(frame)):
             self.close(ErrorCode.SLOW_CONSUMER, now)
             return
-        self.credit.charge(len(frame), now)
+        self.credit.charge_answer(len(frame), now)
         self.context.effects.send((self.number,), [frame])
 
     def answer_error(

@@ -19,6 +19,7 @@ from gatewayproto.frames import Object, PresenceEntry
 from gatewayproto.handshake import Request
 from gatewayproto.link import Link, State
 from gatewayproto.session import Session
+from gatewayproto.subscribers import Subscribers
 
 SCHEMA: Final = "gatewayproto.gateway/1"
 
@@ -33,12 +34,8 @@ def save(
         "health": context.health,
         "health_version": context.health_version,
         "sessions": [
-            {
-                **session.to_state(now),
-                "presence_version": context.subscribers[session.session_id].presence_version,
-                "ready": list(context.subscribers[session.session_id].ready),
-            }
-            for session in context.sessions.values()
+            {**session.to_state(now), **_save_subscribers(context.subscribers[session_id])}
+            for session_id, session in context.sessions.items()
         ],
         "connections": [_save_connection(each, now) for each in connections.values()],
         "deadlines": [
@@ -71,17 +68,27 @@ def load_connections(context: Context, state: Object, now: float) -> Iterator[tu
         yield connection.number, connection
     for fields in state["sessions"]:
         subscribers = context.subscribers[fields["session_id"]]
+        for number, presence in fields["followers"]:
+            subscribers.add(followers[number], msgspec.convert(presence, PresenceEntry))
         subscribers.ready.update((number, followers[number]) for number in fields["ready"])
         subscribers.presence_version = fields["presence_version"]
     for kind, key, remains in state["deadlines"]:
         context.timers.set((kind, key), now + remains)
 
 
+def _save_subscribers(subscribers: Subscribers) -> Object:
+    """Who follows a session, in the order in which they came."""
+    return {
+        "followers": [
+            [number, attrs.asdict(entry)] for number, entry in subscribers.presence.items()
+        ],
+        "presence_version": subscribers.presence_version,
+        "ready": list(subscribers.ready),
+    }
+
+
 def _save_connection(connection: Link, now: float) -> Object:
     session, delivery = connection.session, connection.delivery
-    presence: PresenceEntry | None = None
-    if session is not None:
-        presence = connection.context.subscribers[session.session_id].presence[connection.number]
     return {
         "number": connection.number,
         "state": connection.state.value,
@@ -92,7 +99,6 @@ def _save_connection(connection: Link, now: float) -> Object:
         "request": connection.request and attrs.asdict(connection.request),
         "session_id": session and session.session_id,
         "delivery": delivery and delivery.to_state(now),
-        "presence": presence and attrs.asdict(presence),
         "client_id": connection.client_id,
         "held": [frame.decode() for frame in connection.held],
         "violations": connection.violations,
@@ -101,6 +107,7 @@ def _save_connection(connection: Link, now: float) -> Object:
         "outstanding": connection.credit.outstanding,
         "pings": connection.credit.pings,
         "owed_for": now - connection.credit.owed_since,
+        "own": connection.credit.own,
     }
 
 
@@ -111,6 +118,7 @@ def _load_connection(context: Context, fields: Object, now: float) -> Link:
         fields["outstanding"],
         fields["pings"],
         now - fields["owed_for"],
+        fields["own"],
     )
     connection = Link(
         fields["number"],
@@ -131,6 +139,4 @@ def _load_connection(context: Context, fields: Object, now: float) -> Link:
     if fields["session_id"] is not None:
         connection.session = context.sessions[fields["session_id"]]
         connection.delivery = Delivery.from_state(fields["delivery"], credit, now)
-        presence = msgspec.convert(fields["presence"], PresenceEntry)
-        context.follow(connection.session, connection.delivery, presence)
     return connection

@@ -479,7 +479,7 @@ def test_what_is_a_frame_agrees_with_a_plain_reference(data: bytes) -> None:
 def is_frame(data: bytes) -> bool:
     try:
         parsed = parse(data)
-        codec.client_frame(codec.Parsed("x", parsed.fields, parsed.big_integer))
+        codec.client_frame(codec.Parsed("x", parsed.fields, parsed.out_of_range))
     except FrameError:
         return False
     return True
@@ -604,6 +604,24 @@ def test_an_event_that_is_none_by_its_types_is_found_when_it_is_read_back(
     with pytest.raises(FrameError) as caught:
         codec.decode_event(body)
     assert caught.value.code is MALFORMED
+
+
+class Odder(frames.Event):
+    pass
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        None,
+        {"type": "a", "data": {}, "event_id": "e", "timestamp": 1.0},
+        frames.Ping(),
+        Odder(type="a", data={}, event_id="e", timestamp=1.0),
+    ],
+)
+def test_what_is_no_event_is_a_value_error(value: Any) -> None:
+    with pytest.raises(ValueError, match="no Event"):
+        codec.encode_event(value, max_depth=64)
 
 
 # -- plain data -------------------------------------------------------------------------------
@@ -736,8 +754,8 @@ TEXT = st.text() | st.sampled_from(
     texts=st.lists(TEXT, min_size=1, max_size=5),
     repeats=st.integers(0, 6000),
     max_bytes=st.integers(frames.MIN_MAX_PAYLOAD, 3 * frames.MIN_MAX_PAYLOAD),
-    nonce=st.none() | st.text(max_size=128),
-    epoch=st.text(min_size=1, max_size=64),
+    nonce=st.none() | st.text(max_size=512) | st.just("\x00" * 512),
+    epoch=st.text(min_size=1, max_size=64) | st.just("\x00" * 64),
 )
 def test_a_snapshot_fits_and_its_parts_are_its_state(
     texts: list[str], repeats: int, max_bytes: int, nonce: str | None, epoch: str

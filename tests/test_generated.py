@@ -161,9 +161,7 @@ def test_a_snapshot_and_a_presence_have_one_form_each() -> None:
 
 @given(st.one_of([frames_of(cls) for cls in get_args(frames.ClientFrame)]))
 def test_what_a_client_writes_is_valid(frame: frames.ClientFrame) -> None:
-    fields = codec.to_object(frame)
-    if not isinstance(frame, frames.Resume) or frame.epoch is not None:
-        VALIDATORS["client"].validate(json.loads(json.dumps(fields)))
+    VALIDATORS["client"].validate(json.loads(codec.encode(frame)))
 
 
 @given(st.sampled_from(RECORDS), st.data())

@@ -137,7 +137,7 @@ _HANDSHAKE: dict[str, Kind] = {
     "max_payload?": integer(4096),
     "client?": nested(CLIENT),
 }
-_NONCE = {"nonce?": STRING}
+_NONCE = {"nonce?": Kind(("", "\x00" * 512), ("n" * 513, *_NO_STRING))}
 
 CLIENT_TO_SERVER: dict[str, Record] = {
     "hello": record({**_HANDSHAKE, "protocol_min?": VERSION, "protocol_max?": VERSION}),
@@ -146,7 +146,7 @@ CLIENT_TO_SERVER: dict[str, Record] = {
         {"content": CONTENT, "request_id?": REQUEST_ID, "reply_to?": STRING, "metadata?": OBJECT}
     ),
     "abort": record({"run_id?": STRING, "request_id?": STRING}),
-    "resume": record({"since": CURSOR, "epoch!": EPOCH, **_NONCE}),
+    "resume": record({"since": CURSOR, "epoch?": EPOCH, **_NONCE}),
     "resync": record(_NONCE),
     "auth": record({"token": STRING}),
     "ping": record(_NONCE),

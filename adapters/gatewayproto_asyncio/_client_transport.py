@@ -15,6 +15,7 @@ from gatewayproto_wsproto import (
 )
 
 from gatewayproto.inputs import TransportClosed
+from gatewayproto_asyncio._buffers import keep_informed
 
 
 class Owner(Protocol):
@@ -113,7 +114,7 @@ class ClientTransport(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """See asyncio."""
         self._transport = cast("asyncio.Transport", transport)
-        self._transport.set_write_buffer_limits(high=0)
+        keep_informed(self._transport)
         if self._told:
             self._transport.abort()
         else:

@@ -44,14 +44,18 @@ class Inflow(Generic[I, T]):
         return len(self._items)
 
     def arrived(self, input_: I, size: int) -> None:
-        """Keep an input of `size` bytes for the machine."""
+        """Keep an input of `size` bytes for the machine; one of none makes no items."""
         self._inputs.append((input_, size))
 
     def next_input(self, urgency: Urgency) -> I | None:
         """Take out the input that the machine may be given now, if there is one."""
-        if not self._inputs or not self._has_room(urgency):
+        if not self._inputs:
             return None
-        input_, self._size = self._inputs.popleft()
+        input_, size = self._inputs[0]
+        if size > 0 and not self._has_room(urgency):
+            return None
+        self._inputs.popleft()
+        self._size = size
         return input_
 
     def drop_inputs(self) -> None:

@@ -22,6 +22,7 @@ from gatewayproto.inputs import (
     FrameReceived,
     GatewayInput,
 )
+from gatewayproto_asyncio._buffers import keep_informed
 from gatewayproto_asyncio._drain import DrainLedger
 
 
@@ -142,9 +143,7 @@ class Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """See asyncio."""
         self._transport = cast("asyncio.Transport", transport)
-        # Pause as soon as anything stays behind, resume once nothing does: the two moments at
-        # which the machine's credit changes.
-        self._transport.set_write_buffer_limits(high=0)
+        keep_informed(self._transport)
         if not self._hub.arrived(self):
             self._transport.abort()
 

@@ -320,6 +320,7 @@ class ClientSession:
 
     async def set_token(self, token: str | None) -> None:
         """Use fresh credentials, now where the version can say so, else with the next handshake."""
+        self._token_wanted = None
         self._entered().drive(SetToken(token))
 
     async def aclose(self) -> None:

@@ -4,6 +4,7 @@
 """
 
 import asyncio
+import math
 import ssl as ssl_module
 from collections.abc import Iterable, Mapping
 from types import TracebackType
@@ -325,7 +326,7 @@ class Server:
         if not self._origins.permits(headers):
             raise Refusal(403)
         if len(self._upgrading) > self._max_upgrades:
-            raise Refusal(503, (("Retry-After", str(max(1, round(self._config.retry_after)))),))
+            raise Refusal(503, (("Retry-After", str(math.ceil(self._config.retry_after))),))
 
     def admitted(self, connection: Connection) -> int:
         """See `Hub`."""
@@ -347,6 +348,7 @@ class Server:
         if len(self._ending) > _MAX_ENDING:
             oldest = self._ending.oldest()
             if oldest is not None:
+                self._ending.discard(oldest)
                 oldest.abort()
         self._arm()
 

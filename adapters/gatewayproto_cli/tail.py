@@ -192,7 +192,7 @@ class _Tail:
         """Write an event in its turn, and see whether it is the last that was asked for."""
         self._writer.write(event)
         match event:
-            case Joined(resync_required=True):
+            case Joined(resumed=True, resync_required=True):
                 pass
             case Joined() | EventReceived() | Skipped() | SnapshotReceived():
                 if self._options.until is not None and event.token.cursor >= self._options.until:

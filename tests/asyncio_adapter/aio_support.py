@@ -3,12 +3,20 @@
 import asyncio
 import gc
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager, suppress
 from typing import Any, Final, Self, TypeVar
 
 from gatewayproto_asyncio import Application, Server, SessionHandle, serve
-from gatewayproto_wsproto import ClientConnection, Closed, TextReceived, Upgraded, UpgradeRefused
+from gatewayproto_wsproto import (
+    ClientConnection,
+    Closed,
+    ServerConnection,
+    TextReceived,
+    Upgraded,
+    UpgradeRefused,
+    UpgradeRequested,
+)
 
 from gatewayproto.actions import GatewayEvent, MessageReceived
 from gatewayproto.config import GatewayConfig
@@ -103,7 +111,7 @@ class Peer:
     @asynccontextmanager
     async def open(
         cls, url: str, *, headers: tuple[tuple[str, str], ...] = (), limit: int = 2**16
-    ) -> AsyncIterator[Self]:
+    ) -> AsyncGenerator[Self]:
         """Connect, and wait for the answer to the upgrade."""
         ws = ClientConnection(url, headers=headers, max_message=2**24)
         reader, writer = await asyncio.open_connection(ws.url.host, ws.url.port, limit=limit)
@@ -200,6 +208,161 @@ class Peer:
         return self.closed
 
 
+class FakeServer:
+    """A WebSocket server that knows nothing of the protocol: a script says what it does.
+
+    `script` runs for each connection once it is upgraded; the WebSocket is closed at its end, but
+    the Close frame of a client is answered only if `answers_close`.
+    """
+
+    def __init__(
+        self,
+        script: Callable[["FakeConnection"], Awaitable[None]],
+        *,
+        refusals: tuple[tuple[int, tuple[tuple[str, str], ...]], ...] = (),
+        answers_close: bool = True,
+    ) -> None:
+        self._script = script
+        self._refusals = list(refusals)
+        self._answers_close = answers_close
+        self._server: asyncio.Server | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+        self.opened = 0
+        """Connections that were upgraded so far."""
+
+    async def __aenter__(self) -> Self:
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        assert self._server is not None
+        self._server.close()
+        while self._tasks:
+            for task in tuple(self._tasks):
+                task.cancel()
+            await asyncio.wait(self._tasks)
+
+    @property
+    def url(self) -> str:
+        """Where clients connect to."""
+        assert self._server is not None
+        return f"ws://127.0.0.1:{self._server.sockets[0].getsockname()[1]}/ws"
+
+    def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        # A plain function, so that the task is ours from its first moment on.
+        task = asyncio.create_task(self._work(reader, writer))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _work(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            connection = FakeConnection(reader, writer, answers_close=self._answers_close)
+            if self._refusals:
+                await connection.refuse(*self._refusals.pop(0))
+                return
+            await connection.accept()
+            self.opened += 1
+            await self._script(connection)
+            await connection.close()
+        except (asyncio.CancelledError, OSError):
+            pass
+        finally:
+            await _close(writer)
+
+
+class FakeConnection:
+    """One connection of a `FakeServer`."""
+
+    def __init__(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, answers_close: bool
+    ) -> None:
+        self._ws = ServerConnection(max_message=2**24)
+        self._reader = reader
+        self._writer = writer
+        self._answers_close = answers_close
+        self._asked = False
+        self._frames: list[Frame] = []
+        self.closed: Closed | None = None
+
+    async def accept(self) -> None:
+        """Upgrade."""
+        await self._read_until(lambda: self._asked)
+        self._ws.accept()
+        self.write(self._ws.bytes_to_send())
+
+    async def refuse(self, status: int, headers: tuple[tuple[str, str], ...]) -> None:
+        """Answer the upgrade with a status."""
+        await self._read_until(lambda: self._asked)
+        self._ws.reject(status, headers=headers)
+        self.write(self._ws.bytes_to_send())
+        await self._writer.drain()
+
+    async def welcome(self, **fields: Any) -> Frame:
+        """Take a handshake and answer it with the welcome of a new session."""
+        hello = await self.next()
+        self.send(
+            {
+                "type": "hello_ok",
+                "session_id": "s",
+                "protocol": 2,
+                "protocol_version": 2,
+                "resumed": False,
+                "epoch": "e",
+                "cursor": 0,
+                "oldest_cursor": 1,
+                "sequence": 0,
+                **fields,
+            }
+        )
+        return hello
+
+    def event(self, seq: int, **data: Any) -> None:
+        """Send a live event."""
+        event = {"type": "note", "data": data, "event_id": f"e{seq}", "timestamp": 0}
+        self.send({"type": "event", "seq": seq, "event": event})
+
+    async def next(self) -> Frame:
+        """The next frame; an empty one where the connection ended."""
+        await self._read_until(lambda: self._frames)
+        return self._frames.pop(0) if self._frames else {}
+
+    def send(self, frame: Frame) -> None:
+        """Send one frame."""
+        self._ws.send_text(json.dumps(frame).encode())
+        self.write(self._ws.bytes_to_send())
+
+    def write(self, data: bytes) -> None:
+        """Write bytes that may be no WebSocket."""
+        self._writer.write(data)
+
+    async def close(self, code: int = 1000) -> None:
+        """Close, and wait for the client's answer."""
+        self._ws.close(code)
+        self.write(self._ws.bytes_to_send())
+        await self.ended()
+
+    async def ended(self) -> None:
+        """Wait for the end."""
+        await self._read_until(lambda: False)
+
+    async def _read_until(self, condition: Callable[[], object]) -> None:
+        while not condition() and self.closed is None:
+            data = await self._reader.read(65536)
+            for event in self._ws.receive(data) if data else self._ws.receive_eof():
+                match event:
+                    case UpgradeRequested():
+                        self._asked = True
+                    case TextReceived(data=text):
+                        self._frames.append(json.loads(text))
+                    case Closed():
+                        self.closed = event
+                    case _:
+                        pass
+            if self.closed is not None and not self._answers_close:
+                await asyncio.Event().wait()
+            self.write(self._ws.bytes_to_send())
+
+
 class FaultProxy:
     """A TCP proxy that cuts, stalls and counts; one upstream, any number of connections."""
 
@@ -227,6 +390,7 @@ class FaultProxy:
         self.resume()
         self.cut()
         while self._tasks:
+            self.cut()
             await asyncio.wait(self._tasks)
 
     @property
@@ -264,14 +428,11 @@ class FaultProxy:
         self._up.set()
         self._down.set()
 
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
+    def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        # A plain function, so that the task is ours from its first moment on.
+        task = asyncio.create_task(self._link(reader, writer))
         self._tasks.add(task)
-        try:
-            await self._link(reader, writer)
-        finally:
-            self._tasks.discard(task)
+        task.add_done_callback(self._tasks.discard)
 
     async def _link(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.opened += 1

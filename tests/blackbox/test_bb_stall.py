@@ -94,6 +94,25 @@ def test_a_trim_under_a_stalled_replay_leaves_no_hole(stalled: Gateway) -> None:
     slow.live()
 
 
+def test_a_resume_moves_a_stalled_position_back_and_never_forward(stalled: Gateway) -> None:
+    watcher = stalled.attach(**LARGE)
+    filler = "x" * 15_000
+    for n in range(400):
+        watcher.peer.send({"type": "message", "content": f"{n} {filler}"})
+        watcher.until_seq(n + 1)
+    for since in (400, 399, 200):
+        opening = handshake(**watcher.token(), since=0, **LARGE)
+        slow = stalled.attach(opening, rcvbuf=SMALL_WINDOW)
+        assert slow.recv()["seq"] == 1
+        epoch = watcher.epoch
+        slow.peer.send({"type": "resume", "epoch": epoch, "since": since, "nonce": "n"})
+        slow.until_type("caught_up", timeout=20.0, nonce="n")
+        result = slow.account()
+        assert result.replayed == list(range(1, 401))
+        slow.live()
+        slow.peer.cut()
+
+
 def test_a_long_replay_to_a_slow_reader_is_no_reason_to_evict_it(stalled: Gateway) -> None:
     past = stalled.session("burst 500", **LARGE)
     slow = stalled.attach(handshake(**past.at(0, **LARGE)), rcvbuf=SMALL_WINDOW)

@@ -7,6 +7,7 @@ the code that they test.
 import itertools
 import json
 import random
+from collections.abc import Callable
 from typing import Any, Final, TypeVar
 
 from gatewayproto.actions import (
@@ -25,6 +26,7 @@ from gatewayproto.config import ClientConfig
 from gatewayproto.inputs import (
     ClientInput,
     Connect,
+    Disconnect,
     FrameReceived,
     Taken,
     TimerExpired,
@@ -101,14 +103,16 @@ class Lab:
         slow: bool = False,
         **config: Any,
     ) -> None:
-        self.config = ClientConfig(**{"agent_id": "demo", "backoff": STEADY, **config})
+        fields: dict[str, Any] = {"agent_id": "demo", "backoff": STEADY, **config}
+        self.config = ClientConfig(**fields)
         self.rng = random.Random(seed)
         counter = itertools.count(1)
-        self.ids = lambda: f"id-{next(counter)}"
+        self.ids: Callable[[], str] = lambda: f"id-{next(counter)}"
         self.client = Client(self.config, rng=self.rng, resume=resume, ids=self.ids)
         self.slow = slow
         self.now = 0.0
         self.connection = 0
+        self.policy: Frame | None = POLICY
 
     @property
     def state(self) -> ClientState:
@@ -135,9 +139,7 @@ class Lab:
     def server(self, *frames: Frame, connection: int | None = None) -> Told:
         """Let the server send frames."""
         number = self.connection if connection is None else connection
-        return self.give(
-            *(FrameReceived(number, json.dumps(frame).encode()) for frame in frames)
-        )
+        return self.give(*(FrameReceived(number, json.dumps(frame).encode()) for frame in frames))
 
     def raw(self, data: bytes) -> Told:
         """Let the server send bytes."""
@@ -207,7 +209,7 @@ class Lab:
             "oldest_cursor": 1,
             "resync_required": False,
             "sequence": since,
-            "policy": POLICY,
+            "policy": self.policy,
         }
         return without_none({**frame, **fields})
 
@@ -215,6 +217,50 @@ class Lab:
         """A version 1 welcome as deployed servers give it: no floor, no epoch, no policy."""
         frame = {"type": "hello_ok", "session_id": "s1", "protocol_version": 1, "cursor": 0}
         return without_none({**frame, **fields})
+
+
+def reach(lab: Lab, state: ClientState) -> None:
+    """Bring a client that holds a position, and was not yet started or waits, into a state."""
+    if state is ClientState.IDLE:
+        return
+    if lab.state is ClientState.WAITING:
+        if state is ClientState.WAITING:
+            return
+        due = lab.client.next_deadline
+        assert due is not None
+        lab.pass_time(due - lab.now)
+    else:
+        lab.give(Connect())
+    match state:
+        case ClientState.CONNECTING:
+            pass
+        case ClientState.STOPPED:
+            lab.give(Disconnect())
+        case ClientState.WAITING:
+            lab.close()
+        case ClientState.TOKEN_NEEDED:
+            lab.close(http_status=401, retry_after_seconds=4.0)
+        case _:
+            lab.open()
+            lab.server(*_answers(lab, state))
+    assert lab.state is state, lab.state
+
+
+def _answers(lab: Lab, state: ClientState) -> list[Frame]:
+    """What the server says to a handshake, so that the client is in this state."""
+    match state:
+        case ClientState.REJOINING:
+            return [lab.welcome_v1()]
+        case ClientState.REJECTED:
+            return [{"type": "hello_error", "code": "bogus", "message": ""}]
+        case ClientState.LIVE:
+            return [lab.welcome()]
+        case ClientState.RECOVERING:
+            return [lab.welcome(), event(99)]
+        case ClientState.RESYNCING:
+            return [lab.welcome(resync_required=True, resync_reason="trimmed")]
+        case _:
+            return []
 
 
 def without_none(frame: Frame) -> Frame:

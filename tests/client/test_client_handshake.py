@@ -19,6 +19,7 @@ from gatewayproto.errors import LocalProtocolError
 from gatewayproto.frames import ClientInfo
 from gatewayproto.inputs import (
     Activity,
+    ClientInput,
     Connect,
     FrameReceived,
     SetToken,
@@ -351,13 +352,18 @@ def test_a_welcome_in_time_ends_the_handshake_timeout() -> None:
 
 def test_the_callers_mistakes_change_nothing() -> None:
     lab = Lab()
-    mistakes = [FrameReceived(1, b"{}"), TransportOpened(1), TransportClosed(connection=1)]
+    mistakes: list[ClientInput] = [
+        FrameReceived(1, b"{}"),
+        TransportOpened(1),
+        TransportClosed(connection=1),
+    ]
     for mistake in [*mistakes, Activity(1), Activity(0), Activity(-1)]:
         with pytest.raises(LocalProtocolError):
             lab.give(mistake)
     lab.give(Connect())
     before = lab.client.to_state(now=0.0)
-    for mistake in [Connect(), FrameReceived(1, b"{}"), FrameReceived(2, b"{}"), Activity(2)]:
+    mistakes = [Connect(), FrameReceived(1, b"{}"), FrameReceived(2, b"{}"), Activity(2)]
+    for mistake in mistakes:
         with pytest.raises(LocalProtocolError):
             lab.give(mistake)
         assert lab.client.to_state(now=0.0) == before
@@ -408,6 +414,8 @@ def test_tokens_and_session_ids_stay_out_of_every_repr() -> None:
 
 
 def test_config_of_a_client_is_checked() -> None:
-    for bad in ({"agent_id": ""}, {"start": "x"}, {"max_payload": 1}, {"max_attempts": 0}):
+    mistakes: list[dict[str, Any]] = [{"agent_id": ""}, {"start": "x"}, {"max_attempts": 0}]
+    for mistake in [*mistakes, {"max_payload": 1}, {"handshake_timeout": 0.0}]:
+        fields = {"agent_id": "a", **mistake}
         with pytest.raises(ValueError, match=r"."):
-            ClientConfig(**{"agent_id": "a", **bad})
+            ClientConfig(**fields)

@@ -82,7 +82,6 @@ class Account:
             "lost": self.lost,
         }
 
-    @property
     def converged(self) -> bool:
         """Whether the client's state is that of the gateway, both folded here from the events."""
         return self._clients.state() == self._gateways.state()

@@ -13,7 +13,7 @@ from gatewayproto_cli.options import SETTINGS, adapter_option
 
 @click.command("demo", context_settings=SETTINGS)
 @click.option("--events", type=click.IntRange(min=1, max=1_000_000), default=5000,
-              help=f"How many events to publish; from {FULL} on, every fault is certain.")  # fmt: skip
+              help=f"How many events to publish; from {FULL} on all faults are sure.")  # fmt: skip
 @click.option("--seed", type=int, default=1, help="Which faults happen, when and in which order.")
 @adapter_option
 @click.option("--json", "as_json", is_flag=True, show_default="off",

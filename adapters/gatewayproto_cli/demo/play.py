@@ -107,7 +107,7 @@ def _failures(stage: Stage, totals: Mapping[str, int]) -> list[str]:
     account = stage.account
     failures = list(account.problems)
     failures += [f"{totals[name]} {name}" for name in ("lost", "duplicates") if totals[name]]
-    if not account.converged:
+    if not account.converged():
         failures.append("the client's state is not the gateway's")
     return failures
 

@@ -52,6 +52,7 @@ class Proxy:
         self._flowing = asyncio.Event()
         self._flowing.set()
         self._planned: _PlannedCut | None = None
+        self._retired = False
         self._links: set[_Link] = set()
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -99,6 +100,10 @@ class Proxy:
         """Cut once `size` more bytes went to the client, on the present link or the next."""
         self._planned = _PlannedCut(size, hard)
 
+    def retire(self) -> None:
+        """Count no more: whatever ends now, ends in order."""
+        self._retired = True
+
     def passed(self) -> int:
         """Bytes that the present link has passed to the client."""
         return max((link.passed for link in self._links), default=0)
@@ -139,7 +144,7 @@ class Proxy:
                 await self._pass_on(link)
             finally:
                 self._links.remove(link)
-                if link.passed:
+                if link.passed and not self._retired:
                     self.disconnects += 1
                 if link.hard:
                     for each in (client, server):

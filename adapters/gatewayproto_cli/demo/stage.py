@@ -44,7 +44,7 @@ CONFIG: Final = GatewayConfig(
     send_window=16 * 1024,
     max_lags=1000,
 )
-_PATIENCE: Final = 30.0
+PATIENCE: Final = 30.0
 """Seconds within which whatever is waited for must happen."""
 _BACKOFF: Final = Backoff(initial=0.005, maximum=0.05)
 
@@ -127,6 +127,7 @@ class Stage:
         traceback: TracebackType | None,
     ) -> None:
         """End everything."""
+        self.proxy.retire()
         self.proxy.release()
         if self._client is not None:
             await self._client.aclose()
@@ -226,7 +227,7 @@ class Stage:
             DemoFailedError: It does not come about in time, or the client has ended.
         """
         try:
-            async with asyncio.timeout(_PATIENCE):
+            async with asyncio.timeout(PATIENCE):
                 while not condition():
                     if self._reader is not None and self._reader.done():
                         self._reader.result()
@@ -234,7 +235,7 @@ class Stage:
                     self._change.clear()
                     await self._change.wait()
         except TimeoutError:
-            raise DemoFailedError(f"{what}: not within {_PATIENCE:.0f} s") from None
+            raise DemoFailedError(f"{what}: not within {PATIENCE:.0f} s") from None
 
     def _changed(self) -> None:
         self._change.set()

@@ -16,6 +16,17 @@ from gatewayproto.frames import Object
 _TEXT: Final = "data/alice.txt"
 
 
+def _read_words() -> list[str]:
+    """The words of the text, each with what separates it from the next; paragraphs end a line."""
+    text = resources.files("gatewayproto_cli").joinpath(_TEXT).read_text(encoding="utf-8")
+    paragraphs = [paragraph.split() for paragraph in text.split("\n\n")]
+    return [
+        word + ("\n" if number == len(words) else " ")
+        for words in paragraphs
+        for number, word in enumerate(words, 1)
+    ]
+
+
 @frozen
 class Mark:
     """A place in the story, to go back to."""
@@ -30,7 +41,7 @@ class Mark:
 class Story:
     """Makes events, one after the other; starts over when the text is at its end."""
 
-    _words: list[str] = field(factory=lambda: _read_words(), repr=False)
+    _words: list[str] = field(factory=_read_words, repr=False)
     _word: int = 0
     _run: int = 0
     _run_start: int | None = None
@@ -117,14 +128,3 @@ def _event(
         transient=transient or None,
         final=final or None,
     )
-
-
-def _read_words() -> list[str]:
-    """The words of the text, each with what separates it from the next; paragraphs end a line."""
-    text = resources.files("gatewayproto_cli").joinpath(_TEXT).read_text(encoding="utf-8")
-    paragraphs = [paragraph.split() for paragraph in text.split("\n\n")]
-    return [
-        word + ("\n" if number == len(words) else " ")
-        for words in paragraphs
-        for number, word in enumerate(words, 1)
-    ]

@@ -84,7 +84,9 @@ class LiveAccount:
             "restarts": stage.restarts,
             "resyncs": account.resyncs.total(),
         }
-        return Group(bar, _table(totals), Text(f"latest fault: {self._last or 'none yet'}"))
+        grid = Table.grid()
+        grid.add_row(bar)
+        return Group(grid, _table(totals), Text(f"latest fault: {self._last or 'none yet'}"))
 
 
 def print_outcome(outcome: Outcome) -> None:

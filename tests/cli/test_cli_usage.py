@@ -1,0 +1,122 @@
+"""Help, usage errors and versions: nothing is run."""
+
+import re
+
+import pytest
+
+from gatewayproto import __version__
+from tests.cli.cli_support import invoke, run
+
+DEFAULTS = {
+    "serve": {
+        "--host": "127.0.0.1",
+        "--port": "8765",
+        "--adapter": "asyncio",
+        "--agent-id": "demo",
+        "--token": "(none)",
+        "--allow-origin": "(none)",
+        "--retain": "1000",
+        "--retain-transient": "1000",
+        "--retain-bytes": "8388608",
+        "--heartbeat": "30.0",
+        "--resume-window": "300.0",
+        "--request-ttl": "300.0",
+        "--max-payload": "1048576",
+        "--strict": "(off)",
+    },
+    "tail": {
+        "--adapter": "asyncio",
+        "--agent-id": "demo",
+        "--token": "(none)",
+        "--session": "(none)",
+        "--epoch": "(none)",
+        "--since": "(none)",
+        "--send": "(none)",
+        "--until": "(none)",
+        "--for": "(none)",
+        "--json": "(off)",
+        "--protocol-min": "1",
+        "--protocol-max": "2",
+        "--backoff-initial": "1.0",
+        "--backoff-max": "30.0",
+        "--max-attempts": "(none)",
+        "--handshake-timeout": "10.0",
+        "--recovery-timeout": "10.0",
+    },
+    "demo": {"--events": "5000", "--seed": "1", "--adapter": "asyncio", "--json": "(off)"},
+}
+
+
+@pytest.mark.parametrize("command", DEFAULTS)
+def test_help_shows_every_option_with_its_default(command: str) -> None:
+    result = invoke(command, "--help")
+    assert result.exit_code == 0
+    shown = {
+        found[1]: found[2]
+        for part in re.split(r"\n(?=  -)", result.output)
+        if (found := re.match(r"\s*(--[a-z-]+)\s.*\[default: (\S+?)[;\]]", " ".join(part.split())))
+    }
+    assert shown == DEFAULTS[command]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        "serve --no-such-option",
+        "serve extra",
+        "serve --port 65536",
+        "serve --port -1",
+        "serve --port x",
+        "serve --adapter threads",
+        "serve --heartbeat 0",
+        "serve --heartbeat -1",
+        "serve --heartbeat nan",
+        "serve --heartbeat inf",
+        "serve --heartbeat 1e10",
+        "serve --heartbeat soon",
+        "serve --resume-window 0",
+        "serve --request-ttl 0",
+        "serve --retain -1",
+        "serve --retain 1.5",
+        "serve --max-payload 4095",
+        "serve --token=",
+        "serve --agent-id=",
+        "tail",
+        "tail ws://h/ extra",
+        "tail http://h/",
+        "tail ws://",
+        "tail ws://user@h/",
+        "tail ws://h/ --since 5",
+        "tail ws://h/ --epoch e",
+        "tail ws://h/ --session s --since -1",
+        "tail ws://h/ --session=",
+        "tail ws://h/ --until x",
+        "tail ws://h/ --for 0",
+        "tail ws://h/ --protocol-min 2 --protocol-max 1",
+        "tail ws://h/ --protocol-min 0",
+        "tail ws://h/ --backoff-initial 2 --backoff-max 1",
+        "tail ws://h/ --max-attempts 0",
+        "demo --events 0",
+        "demo --events many",
+        "demo --seed x",
+        "demo extra",
+        "no-such-command",
+    ],
+)
+def test_wrong_usage_is_2_and_said_on_stderr(arguments: str) -> None:
+    result = invoke(*arguments.split())
+    assert result.exit_code == 2, result.output
+    assert result.stdout == ""
+    assert "Error: " in result.stderr
+
+
+def test_the_version_is_the_packages() -> None:
+    assert invoke("--version").output.split()[-1] == __version__
+
+
+def test_the_module_is_the_command() -> None:
+    status, out, err = run("--help")
+    assert (status, err) == (0, "")
+    assert out.startswith("Usage: gatewayproto ")
+    for command in DEFAULTS:
+        assert f"\n  {command} " in out

@@ -1,0 +1,531 @@
+"""Scripts for a client and any peer, and the account that judges what became of them.
+
+A script is a list of steps, each plain data, so that Hypothesis can shrink it. The peer may send
+every frame of a small alphabet at every moment; the account knows only what the client's
+application was told and what went over the wire, never what the machine believes of itself.
+"""
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+from hypothesis import strategies as st
+
+from gatewayproto.actions import (
+    ClientAction,
+    ClientEvent,
+    CloseTransport,
+    Emit,
+    EventReceived,
+    Gap,
+    Joined,
+    MessageAccepted,
+    MessageRefused,
+    OpenTransport,
+    OutcomeUnknown,
+    SendFrame,
+    Skipped,
+    SnapshotReceived,
+    StateChanged,
+    Stopped,
+)
+from gatewayproto.client import Client, ClientState
+from gatewayproto.inputs import (
+    Abort,
+    Activity,
+    ClientInput,
+    Connect,
+    Disconnect,
+    FrameReceived,
+    Resync,
+    Send,
+    SetToken,
+    Taken,
+    TimerExpired,
+    TransportClosed,
+    TransportOpened,
+)
+from tests.client.clientlab import POLICY, Frame, event, skip, snapshot
+
+Step = tuple[Any, ...]
+SEQS = st.integers(1, 9)
+CURSORS = st.integers(0, 9)
+EPOCHS = st.sampled_from(["e1", "e1", "e2"])
+SESSIONS = st.sampled_from(["s1", "s1", "s1", "s2"])
+# None, one that was never asked with, or the newest that the client sent.
+NONCES = st.sampled_from([None, "stale", "newest", "newest"])
+REASONS = ["trimmed", "cursor_ahead", "requested", "epoch_changed", "session_unknown", "lagged"]
+KINDS = st.sampled_from(["event", "replay"])
+# The peer that knows what comes next, which is what makes long scripts go anywhere.
+NEXT = 0
+
+
+def steps() -> st.SearchStrategy[Step]:
+    """One step of a script; the usual ones more often."""
+    welcome = st.tuples(
+        st.just("welcome"),
+        st.sampled_from(["hello_ok", "joined"]),
+        SESSIONS,
+        EPOCHS,
+        st.sampled_from([True, True, True, False]),
+        st.sampled_from([None, None, None, *REASONS]),
+        st.sampled_from([0, 0, 0, 1, -1]),
+        st.sampled_from([1, 3, 64]),
+    )
+    welcome_v1 = st.tuples(
+        st.just("welcome_v1"),
+        st.sampled_from(["hello_ok", "joined"]),
+        st.sampled_from(["s1", "s1", "s2", "s1.e1"]),
+        st.one_of(st.none(), CURSORS),
+        st.sampled_from([None, 1, 1, 4]),
+        st.booleans(),
+    )
+    usual = st.one_of(
+        st.just(("go on",)),
+        st.just(("go on",)),
+        st.tuples(st.just("event"), st.just(NEXT), KINDS),
+        st.just(("taken all",)),
+        st.tuples(st.just("answer"), st.sampled_from(["ack", "nack", "error", "response"])),
+    )
+    frames = st.one_of(
+        welcome,
+        welcome_v1,
+        st.tuples(st.just("event"), SEQS, KINDS),
+        st.tuples(st.just("skip"), st.integers(-2, 2), st.integers(-1, 3)),
+        st.tuples(st.just("caught_up"), CURSORS, NONCES),
+        st.tuples(st.just("snapshot"), CURSORS, EPOCHS, st.sampled_from(REASONS), NONCES),
+        st.tuples(st.just("part"), CURSORS, st.integers(1, 3), st.sampled_from(["{", "}", "{}"])),
+        st.tuples(st.just("baseline"), CURSORS),
+        st.tuples(st.just("ping"), CURSORS),
+        st.tuples(st.just("numbered"), SEQS),
+        st.tuples(
+            st.just("reject"),
+            st.sampled_from(["rate_limited", "auth_expired", "agent_not_found", "bogus"]),
+        ),
+        st.tuples(st.just("going_away"), st.integers(0, 8)),
+        st.tuples(st.just("raw"), st.sampled_from([b"", b"{", b"[]", b'{"type":"x"}', b"\xff"])),
+    )
+    world = st.one_of(
+        st.tuples(
+            st.just("closed"), st.sampled_from([None, 1000, 1012, 4000, 4003, 4006, 4499, 4508])
+        ),
+        st.tuples(st.just("http"), st.sampled_from([401, 404, 429, 503])),
+        st.just(("activity",)),
+        st.tuples(st.just("late"), st.sampled_from([0.25, 8.0, 64.0, 4096.0])),
+        st.tuples(
+            st.just("early"),
+        ),
+        st.tuples(st.just("from the past"), SEQS),
+    )
+    commands = st.one_of(
+        st.just(("connect",)),
+        st.just(("send",)),
+        st.just(("send",)),
+        st.just(("abort",)),
+        st.tuples(st.just("taken"), CURSORS),
+        st.just(("taken all",)),
+        st.just(("resync",)),
+        st.tuples(st.just("token"), st.sampled_from([None, "t1", "t2"])),
+    )
+    rare = st.one_of(st.just(("disconnect",)), frames, frames, world)
+    # `one_of` would flatten the groups into one, in which each step is as likely as another.
+    groups = [*[usual] * 12, *[frames] * 3, *[world] * 2, *[commands] * 4, rare]
+    return st.sampled_from(groups).flatmap(lambda group: group)
+
+
+def scripts() -> st.SearchStrategy[list[Step]]:
+    return st.lists(steps(), max_size=60)
+
+
+class Peer:
+    """Makes inputs of steps: the server, the transport, the clock and the application at once."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self.connection = 0
+        self.is_open = False
+        self.hello: Frame = {}
+        self.welcome: Frame = {}
+        self.nonce: str | None = None
+        self.token: str | None = None
+        self.sent = 0
+        self.unanswered: list[str] = []
+        self.cursor = 0
+
+    def see(self, actions: tuple[ClientAction, ...]) -> None:
+        """Take notice of what the client did."""
+        for action in actions:
+            match action:
+                case OpenTransport(connection=number):
+                    self.connection, self.is_open = number, False
+                case SendFrame(frame=data):
+                    frame = json.loads(data)
+                    self.nonce = frame.get("nonce", self.nonce)
+                    if frame["type"] in {"hello", "join"}:
+                        self.hello = frame
+                    if frame["type"] == "message":
+                        self.unanswered.append(frame["request_id"])
+                case Emit(event=told):
+                    token = getattr(told, "token", None)
+                    self.cursor = self.cursor if token is None else token.cursor
+                case _:
+                    pass
+
+    def input_of(self, step: Step, client: Client) -> ClientInput | None:
+        """The input that a step stands for; None where its driver could not give it now."""
+        name, *arguments = LAWFUL[client.state] if step == ("go on",) else step
+        if name in CLOCK:
+            self.now = CLOCK[name](self, client, *arguments)
+            return TimerExpired()
+        if name in COMMANDS:
+            return COMMANDS[name](self, *arguments)
+        if name in TRANSPORT:
+            return TRANSPORT[name](self, *arguments) if self.connection else None
+        if not self.is_open:
+            return None
+        if name == "raw":
+            return FrameReceived(self.connection, *arguments)
+        frame = FRAMES[name](self, *arguments)
+        if frame["type"] in {"hello_ok", "joined"}:
+            self.welcome = frame
+        return FrameReceived(self.connection, json.dumps(frame).encode())
+
+    # -- inputs -------------------------------------------------------------------------------
+
+    def opened(self) -> ClientInput | None:
+        """The transport opens, once."""
+        if self.is_open:
+            return None
+        self.is_open = True
+        return TransportOpened(self.connection)
+
+    def refused(self, status: int) -> ClientInput | None:
+        """An HTTP answer in place of the upgrade."""
+        if self.is_open:
+            return None
+        return TransportClosed(
+            connection=self.connection, http_status=status, retry_after_seconds=2.0
+        )
+
+    def from_the_past(self, seq: int) -> ClientInput | None:
+        """An event on the connection before this one."""
+        if self.connection == 1:
+            return None
+        return FrameReceived(self.connection - 1, json.dumps(event(seq)).encode())
+
+    def send(self) -> ClientInput:
+        """The next message."""
+        self.sent += 1
+        return Send(content="x" * (self.sent % 3), request_id=f"m{self.sent}")
+
+    def renew(self, token: str | None) -> ClientInput:
+        """Another token."""
+        self.token = token
+        return SetToken(token)
+
+    # -- frames -------------------------------------------------------------------------------
+
+    def honest_welcome(self) -> Frame:
+        """What a good server of the client's newest version answers."""
+        session_id = self.hello.get("session_id", "s1").partition(".")[0]
+        if 1 in {self.hello.get("protocol_max"), self.hello.get("max_version")}:
+            since = self.hello.get("since", 0)
+            kind = "joined" if self.hello["type"] == "join" else "hello_ok"
+            fields = {"session_id": session_id, "cursor": since, "oldest_cursor": 1}
+            return {"type": kind, **fields}
+        epoch = self.hello.get("epoch", "e1")
+        unproved = "session_id" in self.hello and "epoch" not in self.hello
+        return self._welcome(session_id, epoch, "epoch_changed" if unproved else None)
+
+    def honest_snapshot(self) -> Frame:
+        """The snapshot that the last welcome announced."""
+        if "epoch" not in self.welcome:
+            return {"type": "snapshot", "state": {"event_cursor": 4}}
+        return snapshot(4, "epoch_changed", epoch=self.welcome["epoch"])
+
+    def any_welcome(
+        self,
+        kind: str,
+        session_id: str,
+        epoch: str,
+        resumed: bool,  # noqa: FBT001 -- a step's data comes by position
+        reason: str | None,
+        off: int,
+        window: int,
+    ) -> Frame:
+        """A welcome that may contradict everything."""
+        frame = self._welcome(session_id, epoch, reason, resumed=resumed)
+        frame["policy"] = {**POLICY, "max_pending_requests": window}
+        return {**frame, "type": kind, "sequence": max(0, frame["sequence"] + off)}
+
+    def _welcome(
+        self, session_id: str, epoch: str, reason: str | None, *, resumed: bool = True
+    ) -> Frame:
+        resumed = resumed and "session_id" in self.hello
+        since = self.hello.get("since", 0) if resumed else 0
+        return {
+            "type": "joined" if self.hello.get("type") == "join" else "hello_ok",
+            "session_id": session_id if resumed else f"{session_id}-{self.connection}",
+            "protocol_version": 2,
+            "resumed": resumed,
+            "epoch": epoch,
+            "cursor": since,
+            "oldest_cursor": 1,
+            "resync_required": reason is not None,
+            "resync_reason": reason,
+            "sequence": since,
+            "policy": POLICY,
+        }
+
+    def skip(self, ahead: int, length: int) -> Frame:
+        """A skip around what is expected, or beside it, or the wrong way."""
+        first = max(1, self.cursor + 1 + ahead)
+        return skip(first, max(1, first + length))
+
+    def answer(self, kind: str) -> Frame:
+        """An answer to the oldest message that has none."""
+        request_id = self.unanswered.pop(0) if self.unanswered else "bogus"
+        fields: Frame = {"request_id": request_id, **ANSWERS[kind]}
+        return fields
+
+    def nonce_of(self, which: str | None) -> str | None:
+        """The newest nonce that the client sent, or another."""
+        return self.nonce if which == "newest" else which
+
+
+ANSWERS: dict[str, Frame] = {
+    "ack": {"type": "message_ack", "duplicate": False},
+    "nack": {"type": "message_nack", "code": "inbox_full", "message": "no"},
+    "error": {"type": "error", "code": "inbox_full", "message": "no"},
+    "response": {"type": "response", "status": "accepted"},
+}
+# What a good server, a good driver and a good application would do next.
+LAWFUL: dict[ClientState, Step] = {
+    ClientState.IDLE: ("early",),
+    ClientState.CONNECTING: ("opened",),
+    ClientState.HANDSHAKING: ("honest welcome",),
+    ClientState.REJOINING: ("honest welcome",),
+    ClientState.REJECTED: ("closed", 1012),
+    ClientState.LIVE: ("event", NEXT, "event"),
+    ClientState.RECOVERING: ("caught up",),
+    ClientState.RESYNCING: ("honest snapshot",),
+    ClientState.WAITING: ("due",),
+    ClientState.TOKEN_NEEDED: ("token", "t1"),
+    ClientState.STOPPED: ("early",),
+}
+CLOCK: dict[str, Callable[..., float]] = {
+    "due": lambda peer, client: max(peer.now, client.next_deadline or peer.now),
+    "late": lambda peer, _, seconds: peer.now + seconds,
+    "early": lambda peer, _: peer.now,
+}
+COMMANDS: dict[str, Callable[..., ClientInput]] = {
+    "connect": lambda _: Connect(),
+    "send": Peer.send,
+    "abort": lambda _: Abort(),
+    "taken": lambda _, seq: Taken(seq),
+    "taken all": lambda peer: Taken(peer.cursor),
+    "resync": lambda _: Resync(),
+    "token": Peer.renew,
+    "disconnect": lambda _: Disconnect(),
+}
+TRANSPORT: dict[str, Callable[..., ClientInput | None]] = {
+    "opened": Peer.opened,
+    "activity": lambda peer: Activity(peer.connection),
+    "closed": lambda peer, code: TransportClosed(connection=peer.connection, code=code),
+    "http": Peer.refused,
+    "from the past": Peer.from_the_past,
+}
+FRAMES: dict[str, Callable[..., Frame]] = {
+    "honest welcome": Peer.honest_welcome,
+    "honest snapshot": Peer.honest_snapshot,
+    "welcome": Peer.any_welcome,
+    "welcome_v1": lambda _, kind, session_id, cursor, floor, resync: {
+        "type": kind,
+        "session_id": session_id,
+        "cursor": cursor,
+        "oldest_cursor": floor,
+        "resync_required": resync,
+    },
+    "event": lambda peer, seq, kind: event(seq or peer.cursor + 1, kind),
+    "skip": Peer.skip,
+    "caught up": lambda peer: {
+        "type": "caught_up",
+        "cursor": peer.cursor,
+        "nonce": peer.nonce,
+    },
+    "caught_up": lambda peer, cursor, nonce: {
+        "type": "caught_up",
+        "cursor": cursor,
+        "nonce": peer.nonce_of(nonce),
+    },
+    "snapshot": lambda peer, cursor, epoch, reason, nonce: snapshot(
+        cursor, reason, epoch=epoch, nonce=peer.nonce_of(nonce)
+    ),
+    "part": lambda _, cursor, part, chunk: snapshot(
+        cursor, state=None, part=part, parts=2, chunk=chunk
+    ),
+    "baseline": lambda _, cursor: {"type": "snapshot", "state": {"event_cursor": cursor}},
+    "ping": lambda _, cursor: {"type": "ping", "cursor": cursor},
+    "answer": Peer.answer,
+    "numbered": lambda _, seq: {"type": "status", "seq": seq, "data": {"n": seq}},
+    "reject": lambda _, code: {"type": "hello_error", "code": code, "message": "no"},
+    "going_away": lambda _, seconds: {
+        "type": "going_away",
+        "reason": "x",
+        "after_ms": seconds * 1000,
+        "spread_ms": 0,
+    },
+}
+
+
+class Account:
+    """What the application was given and what was written, held to the properties."""
+
+    def __init__(self, client: Client, ttl: float) -> None:
+        self._client = client
+        self._ttl = ttl
+        self.cursor = 0
+        self.witness: set[str] = set()
+        self._name: str | None = None
+        self._stopped = False
+        self._opened = 0
+        self._open: int | None = None
+        self._greeted = False
+        self._joined = False
+        self._sent: list[str] = []
+        self._first_written: dict[str, float] = {}
+        self._on_connection: list[str] = []
+        self._ended: set[str] = set()
+
+    def send(self, request_id: str) -> None:
+        """The application gave a message, and it was no mistake."""
+        self._sent.append(request_id)
+
+    def check(self, actions: tuple[ClientAction, ...], now: float) -> None:
+        """Judge what one input made the client do."""
+        assert not (self._stopped and any(not _is_refusal(each) for each in actions))
+        lost: list[str] | None = None
+        for action in actions:
+            match action:
+                case OpenTransport(connection=number):
+                    assert number == self._opened + 1
+                    self._opened = self._open = number
+                    self._greeted = self._joined = False
+                    self._on_connection = []
+                case CloseTransport(connection=number):
+                    assert number == self._open
+                    self._open = None
+                case SendFrame(connection=number, frame=data):
+                    assert number == self._open
+                    self._written(json.loads(data), now)
+                case Emit(event=told):
+                    if self._loses_messages(told):
+                        lost = [each for each in self._first_written if each not in self._ended]
+                    self._tell(told)
+        if lost is not None:
+            assert self._ended.issuperset(lost), "what was written ends with its session or epoch"
+        token = self._client.resume_token
+        assert self.cursor == (0 if token is None else token.cursor)
+
+    def finish(self) -> None:
+        """After the end: every message came to one."""
+        assert self._stopped
+        assert self._ended == set(self._sent)
+        assert self._client.next_deadline is None
+
+    # -- what went over the wire --------------------------------------------------------------
+
+    def _written(self, frame: Frame, now: float) -> None:
+        match frame["type"]:
+            case "hello":
+                assert not self._greeted
+                self._greeted = True
+                assert frame.get("since", 0) == self.cursor
+                assert ("since" in frame) == ("session_id" in frame)
+            case "join":
+                # A version 1 server behind the client is asked for everything.
+                assert frame["since"] in {0, self.cursor}
+                self._joined = False
+                self._on_connection = []
+                self.witness.add("join")
+            case "resume":
+                assert frame["since"] == self.cursor
+                self.witness.add("resume")
+            case "message":
+                assert self._joined
+                self._message(frame["request_id"], now)
+            case "pong":
+                assert frame.get("cursor", 0) <= self.cursor
+            case _:
+                assert self._greeted
+
+    def _message(self, request_id: str, now: float) -> None:
+        assert request_id not in self._ended, "an ended message is never written again"
+        assert request_id not in self._on_connection, "once on one connection"
+        order = [self._sent.index(each) for each in [*self._on_connection, request_id]]
+        assert order == sorted(order), "in order"
+        if request_id not in self._first_written:
+            older = [each for each in self._first_written if each not in self._ended]
+            assert set(older) <= set(self._on_connection), "what is unacknowledged goes first"
+        else:
+            self.witness.add("written again")
+        assert now - self._first_written.setdefault(request_id, now) < self._ttl
+        self._on_connection.append(request_id)
+
+    # -- what the application was told --------------------------------------------------------
+
+    def _loses_messages(self, told: ClientEvent) -> bool:
+        match told:
+            case Joined():
+                return not told.resumed or told.resync_reason == "epoch_changed"
+            case _:
+                return False
+
+    def _tell(self, told: ClientEvent) -> None:
+        match told:
+            case Joined():
+                self._joined = True
+                if not told.resumed:
+                    assert told.token.cursor == 0
+                    self.cursor = 0
+                self.witness.add("resumed" if told.resumed else "joined")
+            case EventReceived():
+                assert told.seq == self.cursor + 1, "in order, exactly once"
+                assert told.event.data["n"] == told.seq, "no invention"
+                self.cursor = told.seq
+                self.witness.add("event")
+            case Skipped():
+                assert told.first == self.cursor + 1
+                assert told.last >= told.first
+                self.cursor = told.last
+                self.witness.add(f"skipped, {told.reason}")
+            case SnapshotReceived():
+                self.cursor = told.cursor
+                self.witness.add("snapshot")
+            case Gap():
+                assert told.expected == self.cursor + 1 < told.received + 1
+                self.witness.add("gap")
+            case MessageAccepted() | MessageRefused() | OutcomeUnknown():
+                assert told.request_id not in self._ended, "one end"
+                self._ended.add(told.request_id)
+                self.witness.add(type(told).__name__)
+            case StateChanged(state=name):
+                assert name != self._name
+                self._name = name
+            case Stopped():
+                assert self._name == "disconnected"
+                self._stopped = True
+                self.witness.add(told.code)
+            case _:
+                pass
+        token = getattr(told, "token", None)
+        assert token is None or token.cursor == self.cursor
+
+
+def _is_refusal(action: ClientAction) -> bool:
+    return isinstance(action, Emit) and isinstance(action.event, MessageRefused)
+
+
+def counting_ids() -> Callable[[], str]:
+    numbers = iter(range(1, 1_000_000))
+    return lambda: f"id-{next(numbers)}"
