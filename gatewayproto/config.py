@@ -4,7 +4,6 @@ Times are in seconds, 0.001 to 1e9; sizes are in bytes. A value out of its bound
 """
 
 from collections.abc import Callable
-from typing import Any
 
 from attrs import Attribute, field, frozen, validators
 

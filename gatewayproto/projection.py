@@ -7,6 +7,7 @@ must give the same state for a stream with and without its superseded events.
 Spec: Snapshots.
 """
 
+from bisect import bisect_left
 from collections import deque
 from collections.abc import Callable
 from typing import Any, Protocol
@@ -40,7 +41,11 @@ _MAX_QUESTIONS = 64
 
 @define
 class _Run:
-    """The text so far of a run without its final; sizes are those of the encoded JSON."""
+    """What is known of a run without its final; sizes are those of the encoded JSON.
+
+    The text is the newest characters that fit `limit`, however it was cut into parts: so it is the
+    same for one who loaded a state in between.
+    """
 
     type: str
     limit: int
@@ -49,17 +54,41 @@ class _Run:
     data: Object | None = None
     truncated: bool = False
 
-    def add(self, event: Event) -> None:
-        self.type = event.type
-        text = event.data.get("text")
-        if not isinstance(text, str):
-            self.data = event.data if _size(event.data) <= self.limit else None
+    def add(self, type_: str, data: Object) -> None:
+        self.type = type_
+        text = data.get("text")
+        if isinstance(text, str):
+            self.add_text(text)
+        else:
+            self.set_data(data)
+
+    def set_data(self, data: Any) -> None:
+        fits = isinstance(data, dict) and _size(data) <= self.limit
+        self.data = data if fits else None
+
+    def add_text(self, text: str) -> None:
+        if not text:
             return
         self.parts.append(text)
-        self.size += _size(text)
+        self.size += _text_size(text)
         while self.size > self.limit:
-            self.size -= _size(self.parts.popleft())
+            self._shed_from(self.parts.popleft())
             self.truncated = True
+
+    def _shed_from(self, part: str) -> None:
+        """Put back what may stay of the oldest part."""
+        size, excess = _text_size(part), self.size - self.limit
+        self.size -= size
+        if size <= excess:
+            return
+        # No character takes less than a byte, so no more characters than bytes have to go.
+        count = bisect_left(
+            range(min(excess, len(part)) + 1), excess, key=lambda count: _text_size(part[:count])
+        )
+        rest = part[count:]
+        if rest:
+            self.parts.appendleft(rest)
+            self.size += _text_size(rest)
 
 
 class Transcript:
@@ -89,7 +118,7 @@ class Transcript:
         """Fold in one event."""
         if event.transient:
             if event.run_id is not None:
-                self._run(event.run_id, event.type).add(event)
+                self._run(event.run_id, event.type).add(event.type, event.data)
             return
         if event.final and event.run_id is not None:
             self._runs.pop(event.run_id, None)
@@ -115,19 +144,23 @@ class Transcript:
         self._truncated = state.get("truncated") is True
         for message in _items(state.get("messages"), list):
             self._add(message)
-        self._questions = dict.fromkeys(
-            each for each in _items(state.get("questions"), list) if isinstance(each, str)
-        )
+        self._questions = {}
+        for question in _items(state.get("questions"), list):
+            if isinstance(question, str):
+                self._open_question(question)
         self._runs = {}
         runs = state.get("runs")
         for run_id, fields in runs.items() if isinstance(runs, dict) else ():
-            run = self._run(run_id, str(fields.get("type", "")))
-            text = fields.get("text")
-            if isinstance(text, str):
-                run.parts.append(text)
-                run.size = _size(text)
-            run.data = fields.get("data")
-            run.truncated = fields.get("truncated") is True
+            if isinstance(fields, dict):
+                self._load_run(run_id, fields)
+
+    def _load_run(self, run_id: str, fields: Object) -> None:
+        run = self._run(run_id, str(fields.get("type", "")))
+        run.truncated = fields.get("truncated") is True
+        run.set_data(fields.get("data"))
+        text = fields.get("text")
+        if isinstance(text, str):
+            run.add_text(text)
 
     def _run(self, run_id: str, type_: str) -> _Run:
         run = self._runs.get(run_id)
@@ -140,9 +173,12 @@ class Transcript:
         if isinstance(answered, str):
             self._questions.pop(answered, None)
         if event.expects_reply:
-            self._questions[event.event_id] = None
-            if len(self._questions) > _MAX_QUESTIONS:
-                del self._questions[next(iter(self._questions))]
+            self._open_question(event.event_id)
+
+    def _open_question(self, event_id: str) -> None:
+        self._questions[event_id] = None
+        if len(self._questions) > _MAX_QUESTIONS:
+            del self._questions[next(iter(self._questions))]
 
     def _add(self, message: Object) -> None:
         size = _size(message)
@@ -212,3 +248,8 @@ def _run_state(run: _Run) -> Object:
 
 def _size(value: Any) -> int:
     return len(codec.canonical(value))
+
+
+def _text_size(text: str) -> int:
+    """The size of a text without its quotes: that of all its parts, added up."""
+    return _size(text) - 2

@@ -168,7 +168,6 @@ class Connection(asyncio.Protocol):
     def resume_writing(self) -> None:
         """See asyncio."""
         self._paused = False
-        self.report_drained()
         self.flush()
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - why is all the same

@@ -141,6 +141,7 @@ class Server:
         self._driver = Driver(
             self._gateway, apply=self._apply, own_deadline=self._own_deadline, on_time=self._on_time
         )
+        self._close_former()
         host, port = self._address
         self._listener = await loop.create_server(
             lambda: Connection(self, self._config.max_payload),
@@ -152,7 +153,6 @@ class Server:
             backlog=_BACKLOG,
         )
         self._address = self._listener.sockets[0].getsockname()[:2]
-        self._close_former()
         self._driver.arm()
         return self
 

@@ -171,6 +171,10 @@ class Peer:
         """Write bytes that may be no WebSocket."""
         self._writer.write(data)
 
+    async def drain(self) -> None:
+        """Wait until the system has taken what was written; raises what went wrong with it."""
+        await within(self._writer.drain())
+
     def write_eof(self) -> None:
         """Write nothing more."""
         self._writer.write_eof()

@@ -414,7 +414,7 @@ def test_a_source_of_tokens_is_asked_until_one_is_good() -> None:
             connect(
                 server.url,
                 config=FAST,
-                token="old",  # noqa: S106 - nobody's
+                token="old",
                 get_token=get_token,
             ) as client,
         ):

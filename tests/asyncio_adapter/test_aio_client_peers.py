@@ -93,6 +93,32 @@ def test_what_came_before_a_final_close_is_handed_on_before_the_error() -> None:
     run(main)
 
 
+def test_what_one_read_brought_is_handed_on_only_as_far_as_there_is_room() -> None:
+    async def main() -> None:
+        handed_on: list[int] = []
+
+        def note(event: ClientEvent) -> None:
+            if isinstance(event, EventReceived):
+                handed_on.append(event.seq)
+
+        async def script(connection: FakeConnection) -> None:
+            await connection.welcome()
+            for seq in range(1, 201):
+                connection.event(seq)
+            await connection.ended()
+
+        async with (
+            FakeServer(script) as server,
+            connect(server.url, agent_id="a", buffer=10, on_event=note) as client,
+        ):
+            assert isinstance(await take(client), Joined)
+            for taken in range(1, 201):
+                assert (await take(client)).token.cursor == taken
+                assert len(handed_on) <= taken + 10
+
+    run(main)
+
+
 @pytest.mark.parametrize(
     "garbage",
     [

@@ -138,5 +138,5 @@ def test_two_connections_of_one_principal_share_a_session(guarded: Gateway) -> N
 
 
 def test_without_tokens_configured_any_token_is_fine(gateway: Gateway) -> None:
-    for opening in (handshake(token="anything"), v1(token="anything")):  # noqa: S106
+    for opening in (handshake(token="anything"), v1(token="anything")):
         gateway.attach(opening)

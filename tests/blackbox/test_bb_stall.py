@@ -100,17 +100,37 @@ def test_a_resume_moves_a_stalled_position_back_and_never_forward(stalled: Gatew
     for n in range(400):
         watcher.peer.send({"type": "message", "content": f"{n} {filler}"})
         watcher.until_seq(n + 1)
-    for since in (400, 399, 200):
+    for sinces in ((400,), (399, 390)):
         opening = handshake(**watcher.token(), since=0, **LARGE)
         slow = stalled.attach(opening, rcvbuf=SMALL_WINDOW)
         assert slow.recv()["seq"] == 1
-        epoch = watcher.epoch
-        slow.peer.send({"type": "resume", "epoch": epoch, "since": since, "nonce": "n"})
-        slow.until_type("caught_up", timeout=20.0, nonce="n")
+        resume = {"type": "resume", "epoch": watcher.epoch}
+        slow.peer.send(*({**resume, "since": since, "nonce": f"n{since}"} for since in sinces))
+        slow.until_type("caught_up", timeout=20.0, nonce=f"n{sinces[-1]}")
         result = slow.account()
         assert result.replayed == list(range(1, 401))
+        # Merged: one answer, with the newest nonce, beside that of the attach.
+        assert [f.get("nonce") for f in result.caught_up if f.get("nonce")] == [f"n{sinces[-1]}"]
         slow.live()
         slow.peer.cut()
+
+
+def test_a_snapshot_asked_for_again_while_it_is_owed_is_one(stalled: Gateway) -> None:
+    watcher = stalled.attach(**LARGE)
+    filler = "x" * 15_000
+    for n in range(400):
+        watcher.peer.send({"type": "message", "content": f"{n} {filler}"})
+        watcher.until_seq(n + 1)
+    slow = stalled.attach(handshake(**watcher.token(), since=0, **LARGE), rcvbuf=SMALL_WINDOW)
+    assert slow.recv()["seq"] == 1
+    resume = {"type": "resume", "epoch": watcher.epoch, "since": 3, "nonce": "n2"}
+    slow.peer.send({"type": "resync", "nonce": "n1"}, resume, {"type": "resync", "nonce": "n3"})
+    slow.until_type("caught_up", timeout=20.0, nonce="n3")
+    result = slow.account()
+    assert result.cursor == 400
+    assert [(s["reason"], s["nonce"]) for s in result.snapshots] == [("requested", "n3")]
+    assert [f.get("nonce") for f in result.caught_up if f.get("nonce")] == ["n3"]
+    slow.live()
 
 
 def test_a_long_replay_to_a_slow_reader_is_no_reason_to_evict_it(stalled: Gateway) -> None:

@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from contextlib import contextmanager, redirect_stdout
 from typing import Any, Final, Self
 
@@ -111,7 +111,7 @@ def invoke(*arguments: str) -> Result:
 
 
 @contextmanager
-def capture() -> Iterator[Callable[[], str]]:
+def capture() -> Generator[Callable[[], str], None, None]:
     """Capture stdout; what it gives tells what was written so far."""
     written = io.StringIO()
     with redirect_stdout(written):

@@ -84,6 +84,16 @@ def played(events: int) -> Outcome:
     return asyncio.run(play(events, 1, watch=ignored, note=ignored))
 
 
+def test_one_that_cannot_begin_says_so_and_leaves_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("gatewayproto_cli.demo.stage.PATIENCE", 0.0)
+    result = invoke("demo", "--events", "10", "--json")
+    assert result.exit_code == 1
+    assert "Error: the client joins: not within 0 s" in result.stderr
+    assert list(json.loads(result.stdout.splitlines()[-1])) == KEYS
+
+
 def test_a_gateway_that_keeps_its_epoch_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
     honest = Gateway.recover
 

@@ -165,7 +165,11 @@ texts = st.text(max_size=20) | st.sampled_from(
     ["\x1b[2J", "\x9b31m", "\r\n", "\u202e", "\u2028", "[red]x[/red]", "\ud800", "\x7f", ":bomb:"]
 )
 plain = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | texts,
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | texts,
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(texts, inner, max_size=3),
     max_leaves=6,
 )

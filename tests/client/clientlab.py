@@ -7,7 +7,6 @@ the code that they test.
 import itertools
 import json
 import random
-from collections.abc import Callable
 from typing import Any, Final, TypeVar
 
 from gatewayproto.actions import (
@@ -106,13 +105,15 @@ class Lab:
         fields: dict[str, Any] = {"agent_id": "demo", "backoff": STEADY, **config}
         self.config = ClientConfig(**fields)
         self.rng = random.Random(seed)
-        counter = itertools.count(1)
-        self.ids: Callable[[], str] = lambda: f"id-{next(counter)}"
+        self._count = itertools.count(1)
         self.client = Client(self.config, rng=self.rng, resume=resume, ids=self.ids)
         self.slow = slow
         self.now = 0.0
         self.connection = 0
         self.policy: Frame | None = POLICY
+
+    def ids(self) -> str:
+        return f"id-{next(self._count)}"
 
     @property
     def state(self) -> ClientState:

@@ -12,6 +12,7 @@ from typing import Any
 from hypothesis import strategies as st
 
 from gatewayproto.actions import (
+    CaughtUp,
     ClientAction,
     ClientEvent,
     CloseTransport,
@@ -23,6 +24,7 @@ from gatewayproto.actions import (
     MessageRefused,
     OpenTransport,
     OutcomeUnknown,
+    RetryScheduled,
     SendFrame,
     Skipped,
     SnapshotReceived,
@@ -64,13 +66,17 @@ def steps() -> st.SearchStrategy[Step]:
     """One step of a script; the usual ones more often."""
     welcome = st.tuples(
         st.just("welcome"),
-        st.sampled_from(["hello_ok", "joined"]),
-        SESSIONS,
-        EPOCHS,
-        st.sampled_from([True, True, True, False]),
-        st.sampled_from([None, None, None, *REASONS]),
-        st.sampled_from([0, 0, 0, 1, -1]),
-        st.sampled_from([1, 3, 64]),
+        st.fixed_dictionaries(
+            {
+                "type": st.sampled_from(["hello_ok", "joined"]),
+                "session_id": SESSIONS,
+                "epoch": EPOCHS,
+                "resumed": st.sampled_from([True, True, True, False]),
+                "reason": st.sampled_from([None, None, None, *REASONS]),
+                "off": st.sampled_from([0, 0, 0, 1, -1]),
+                "window": st.sampled_from([1, 3, 64]),
+            }
+        ),
     )
     welcome_v1 = st.tuples(
         st.just("welcome_v1"),
@@ -134,7 +140,8 @@ def steps() -> st.SearchStrategy[Step]:
 
 
 def scripts() -> st.SearchStrategy[list[Step]]:
-    return st.lists(steps(), max_size=60)
+    # Left to itself, a list is short; what is deep takes many steps.
+    return st.one_of(st.lists(steps(), max_size=60), st.lists(steps(), min_size=30, max_size=60))
 
 
 class Peer:
@@ -235,7 +242,9 @@ class Peer:
             return {"type": kind, **fields}
         epoch = self.hello.get("epoch", "e1")
         unproved = "session_id" in self.hello and "epoch" not in self.hello
-        return self._welcome(session_id, epoch, "epoch_changed" if unproved else None)
+        frame = self._welcome(session_id, epoch, "epoch_changed" if unproved else None)
+        # There is more than the client has had, which the welcome must not make it believe.
+        return {**frame, "cursor": frame["cursor"] + 2}
 
     def honest_snapshot(self) -> Frame:
         """The snapshot that the last welcome announced."""
@@ -243,20 +252,14 @@ class Peer:
             return {"type": "snapshot", "state": {"event_cursor": 4}}
         return snapshot(4, "epoch_changed", epoch=self.welcome["epoch"])
 
-    def any_welcome(
-        self,
-        kind: str,
-        session_id: str,
-        epoch: str,
-        resumed: bool,  # noqa: FBT001 -- a step's data comes by position
-        reason: str | None,
-        off: int,
-        window: int,
-    ) -> Frame:
+    def any_welcome(self, said: dict[str, Any]) -> Frame:
         """A welcome that may contradict everything."""
-        frame = self._welcome(session_id, epoch, reason, resumed=resumed)
-        frame["policy"] = {**POLICY, "max_pending_requests": window}
-        return {**frame, "type": kind, "sequence": max(0, frame["sequence"] + off)}
+        frame = self._welcome(
+            said["session_id"], said["epoch"], said["reason"], resumed=said["resumed"]
+        )
+        frame["policy"] = {**POLICY, "max_pending_requests": said["window"]}
+        frame["sequence"] = max(0, frame["sequence"] + said["off"])
+        return {**frame, "type": said["type"]}
 
     def _welcome(
         self, session_id: str, epoch: str, reason: str | None, *, resumed: bool = True
@@ -293,6 +296,18 @@ class Peer:
         return self.nonce if which == "newest" else which
 
 
+# States in which something must happen in the end, whoever says nothing.
+NEVER_FOR_EVER = frozenset(
+    {
+        ClientState.CONNECTING,
+        ClientState.HANDSHAKING,
+        ClientState.REJOINING,
+        ClientState.REJECTED,
+        ClientState.RECOVERING,
+        ClientState.RESYNCING,
+        ClientState.WAITING,
+    }
+)
 ANSWERS: dict[str, Frame] = {
     "ack": {"type": "message_ack", "duplicate": False},
     "nack": {"type": "message_nack", "code": "inbox_full", "message": "no"},
@@ -396,10 +411,40 @@ class Account:
         self._first_written: dict[str, float] = {}
         self._on_connection: list[str] = []
         self._ended: set[str] = set()
+        self._epoch: str | None = None
+        self._version = 0
+        self._nonce: str | None = None
+        self._attempt = 0
+        self._may_count_anew = False
 
     def send(self, request_id: str) -> None:
         """The application gave a message, and it was no mistake."""
         self._sent.append(request_id)
+
+    def expect(self, frame: Frame) -> Callable[[tuple[ClientAction, ...]], None]:
+        """What a frame must lead to, by what is known before it: a check of the actions."""
+        live = self._client.state is ClientState.LIVE
+        awaited, cursor, epoch, version = self._nonce, self.cursor, self._epoch, self._version
+
+        def judge(actions: tuple[ClientAction, ...]) -> None:
+            told = [action.event for action in actions if isinstance(action, Emit)]
+            kinds = {type(each) for each in told}
+            match frame:
+                case {"type": "ping" | "caught_up", "cursor": int(said)} if (
+                    live and said > cursor and (version == 2 or frame["type"] == "ping")
+                ):
+                    assert Gap in kinds, "a missing tail is told"
+                case {"type": "caught_up"} if version == 2 and CaughtUp in kinds:
+                    assert frame.get("nonce") == awaited, "only the answer is an answer"
+                case {"type": "snapshot", "state": _, "epoch": str(said)} if live:
+                    believed = version == 2 and (
+                        said == epoch or frame["reason"] == "epoch_changed"
+                    )
+                    assert (SnapshotReceived in kinds) == believed
+                case _:
+                    pass
+
+        return judge
 
     def check(self, actions: tuple[ClientAction, ...], now: float) -> None:
         """Judge what one input made the client do."""
@@ -420,12 +465,15 @@ class Account:
                     self._written(json.loads(data), now)
                 case Emit(event=told):
                     if self._loses_messages(told):
+                        self.witness.add("messages lost")
                         lost = [each for each in self._first_written if each not in self._ended]
                     self._tell(told)
         if lost is not None:
             assert self._ended.issuperset(lost), "what was written ends with its session or epoch"
         token = self._client.resume_token
         assert self.cursor == (0 if token is None else token.cursor)
+        if self._client.state in NEVER_FOR_EVER:
+            assert self._client.next_deadline is not None
 
     def finish(self) -> None:
         """After the end: every message came to one."""
@@ -451,6 +499,9 @@ class Account:
             case "resume":
                 assert frame["since"] == self.cursor
                 self.witness.add("resume")
+                self._nonce = frame["nonce"]
+            case "resync":
+                self._nonce = frame["nonce"]
             case "message":
                 assert self._joined
                 self._message(frame["request_id"], now)
@@ -478,6 +529,8 @@ class Account:
         match told:
             case Joined():
                 return not told.resumed or told.resync_reason == "epoch_changed"
+            case SnapshotReceived():
+                return told.epoch != self._epoch
             case _:
                 return False
 
@@ -485,6 +538,9 @@ class Account:
         match told:
             case Joined():
                 self._joined = True
+                self._epoch, self._nonce, self._version = told.epoch, None, told.protocol_version
+                # Version 1 has no word for it: the account does not know.
+                self._may_count_anew |= told.protocol_version == 1
                 if not told.resumed:
                     assert told.token.cursor == 0
                     self.cursor = 0
@@ -501,10 +557,27 @@ class Account:
                 self.witness.add(f"skipped, {told.reason}")
             case SnapshotReceived():
                 self.cursor = told.cursor
+                self._epoch = told.epoch
                 self.witness.add("snapshot")
             case Gap():
                 assert told.expected == self.cursor + 1 < told.received + 1
                 self.witness.add("gap")
+            case _:
+                self._tell_of_itself(told)
+        token = getattr(told, "token", None)
+        assert token is None or token.cursor == self.cursor
+
+    def _tell_of_itself(self, told: ClientEvent) -> None:
+        """What is not of the session's events: messages, attempts, states."""
+        match told:
+            case CaughtUp():
+                if self._version != 1:
+                    self._attempt = 0
+                self.witness.add("caught up")
+            case RetryScheduled():
+                counted = {self._attempt + 1, 1} if self._may_count_anew else {self._attempt + 1}
+                assert told.attempt in counted
+                self._attempt, self._may_count_anew = told.attempt, False
             case MessageAccepted() | MessageRefused() | OutcomeUnknown():
                 assert told.request_id not in self._ended, "one end"
                 self._ended.add(told.request_id)
@@ -518,8 +591,6 @@ class Account:
                 self.witness.add(told.code)
             case _:
                 pass
-        token = getattr(told, "token", None)
-        assert token is None or token.cursor == self.cursor
 
 
 def _is_refusal(action: ClientAction) -> bool:

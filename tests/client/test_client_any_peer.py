@@ -1,5 +1,6 @@
 """A client against a peer that may send every frame at every moment."""
 
+import json
 import random
 from typing import Any
 
@@ -44,6 +45,9 @@ def play(script: list[Step], config: dict[str, Any], resume: ResumeToken | None)
             continue
         deadline = client.next_deadline
         before = client.to_state(now=peer.now) if step[0] in {"from the past", "early"} else None
+        judge = None
+        if isinstance(input_, FrameReceived) and step[0] not in {"raw", "from the past"}:
+            judge = account.expect(json.loads(input_.data))
         try:
             if isinstance(input_, Send) and input_.request_id is not None:
                 account.send(input_.request_id)
@@ -60,6 +64,8 @@ def play(script: list[Step], config: dict[str, Any], resume: ResumeToken | None)
                 assert actions == ()
             after = client.next_deadline
             assert after is None or after > peer.now
+        if judge is not None:
+            judge(actions)
         account.check(actions, peer.now)
         peer.see(actions)
     account.check(client.handle(Disconnect(), now=peer.now), peer.now)

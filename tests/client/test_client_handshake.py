@@ -416,6 +416,6 @@ def test_tokens_and_session_ids_stay_out_of_every_repr() -> None:
 def test_config_of_a_client_is_checked() -> None:
     mistakes: list[dict[str, Any]] = [{"agent_id": ""}, {"start": "x"}, {"max_attempts": 0}]
     for mistake in [*mistakes, {"max_payload": 1}, {"handshake_timeout": 0.0}]:
-        fields = {"agent_id": "a", **mistake}
+        fields: dict[str, Any] = {"agent_id": "a", **mistake}
         with pytest.raises(ValueError, match=r"."):
             ClientConfig(**fields)

@@ -1,13 +1,11 @@
 """Silence, slow applications, and clocks that jump."""
 
-from collections.abc import Callable
-
 import pytest
 
 from gatewayproto.actions import RetryScheduled
 from gatewayproto.client import ClientState
-from gatewayproto.inputs import Activity, Connect, Taken, TimerExpired
-from tests.client.clientlab import HEARTBEAT, POLICY, Lab, Told, event, events, retry_of
+from gatewayproto.inputs import Activity, Taken, TimerExpired
+from tests.client.clientlab import HEARTBEAT, HELD, POLICY, Lab, event, events, reach, retry_of
 
 
 def test_a_silent_server_is_pinged_and_given_up_after_twice_its_heartbeat() -> None:
@@ -107,24 +105,16 @@ def test_a_timer_that_is_a_little_late_is_no_jump() -> None:
     assert jump(lab, HEARTBEAT + 1.0) == ["liveness_timeout"]
 
 
-def test_a_timer_that_fires_early_is_nothing() -> None:
-    lab = Lab()
-    lab.give(Connect())
-    steps: list[Callable[[], Told]] = [
-        lab.open,
-        lambda: lab.server(lab.welcome()),
-        lambda: lab.server(event(3)),
-        lab.close,
-    ]
-    for step in steps:
-        due = lab.client.next_deadline
-        assert due is not None
-        lab.now = due - 0.25
-        before = lab.client.to_state(now=lab.now)
-        assert lab.give(TimerExpired()).actions == ()
-        assert lab.client.to_state(now=lab.now) == before
-        step()
-    assert lab.state == ClientState.WAITING
+@pytest.mark.parametrize("state", list(ClientState))
+def test_a_timer_that_fires_early_is_nothing(state: ClientState) -> None:
+    lab = Lab(resume=HELD)
+    reach(lab, state)
+    due = lab.client.next_deadline
+    assert (due is None) == (state in {ClientState.IDLE, ClientState.TOKEN_NEEDED, "stopped"})
+    lab.now = 1000.0 if due is None else due - 0.25
+    before = lab.client.to_state(now=lab.now)
+    assert lab.give(TimerExpired()).actions == ()
+    assert lab.client.to_state(now=lab.now) == before
 
 
 def test_liveness_of_one_connection_is_nothing_to_the_next() -> None:

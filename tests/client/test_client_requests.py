@@ -179,6 +179,14 @@ def test_a_window_that_shrank_counts_what_was_written_before() -> None:
     assert written(lab.server(ack("a"))) == ["d"]
 
 
+def test_what_had_no_room_goes_after_what_is_written_again() -> None:
+    lab = Lab()
+    lab.live(policy={**POLICY, "max_pending_requests": 2})
+    send(lab, "a", "b", "c", "d")
+    lab.close()
+    assert written(lab.back()) == ["a", "b", "c", "d"]
+
+
 def test_the_queue_has_a_bound() -> None:
     lab = Lab(max_queued=2)
     told = send(lab, "a", "b", "c")

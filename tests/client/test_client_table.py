@@ -109,6 +109,7 @@ FRAMES: dict[Trigger, list[Frame]] = {
 }
 
 
+DUE: list[list[Step]] = [["due"]]
 TIMERS: dict[Trigger, list[list[Step]]] = {
     T.LEAVE_DUE: [[GOING_AWAY, "due"]],
     T.LIVENESS_LATE: [[32.0, "due"], [32.0, "due, and the clock jumped"]],
@@ -120,9 +121,9 @@ def samples(lab: Lab, trigger: Trigger) -> list[list[Step]]:
     if trigger is T.WELCOME:
         return welcomes(lab)
     if trigger in DEADLINES:
-        return TIMERS.get(trigger, [["due"]])
+        return TIMERS.get(trigger, DUE)
     found: list[list[Step]] = [[each] for each in FRAMES.get(trigger, [])]
-    found += [[each] for each in commands(lab).get(trigger, [])]
+    found.extend([command] for command in commands(lab).get(trigger, []))
     if trigger is T.SET_TOKEN and lab.state is S.TOKEN_NEEDED:
         found.append([4.0, SetToken("new")])
     return found

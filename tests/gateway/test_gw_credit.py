@@ -8,8 +8,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gatewayproto.actions import SendFrames, SubscriberLeft
-from gatewayproto.inputs import Activity, Drained, Publish, TimerExpired
-from tests.gateway.gwworld import Frame, Peer, World, kinds, make_event, only, seqs
+from gatewayproto.inputs import Activity, Drained, FrameReceived, Publish, TimerExpired
+from tests.gateway.gwworld import (
+    Frame,
+    Peer,
+    World,
+    encode,
+    handshake,
+    kinds,
+    make_event,
+    only,
+    seqs,
+)
 
 VERSIONS = pytest.mark.parametrize("version", [1, 2])
 STEP = 0.125
@@ -133,6 +143,17 @@ def test_answers_held_before_the_welcome_close_nobody() -> None:
     world.attach(peer, 2, session_id=maker.session_id, epoch="stale", since=1)
     assert not peer.closed
     assert len(only(peer.drain_all(), "pong")) == 10
+
+
+def test_welcome_for_which_there_is_no_room_ends_a_version_1_connection() -> None:
+    world, peer = slow(1, send_window=1, answer_window=200)
+    world.publish(peer.session_id)
+    peer.take()
+    world.give(FrameReceived(peer.number, encode(handshake("hello", 1))))
+    assert peer.send("ping") == []  # held, for after a welcome that never comes
+    world.accept(peer)
+    assert peer.take() == []
+    assert (peer.code, peer.reason) == (4002, "slow_consumer")
 
 
 # -- stalls -----------------------------------------------------------------------------------

@@ -35,9 +35,7 @@ class Play:
     @classmethod
     def start(cls, options: dict[str, int]) -> "Play":
         world = World.make(max_lags=10_000, answer_window=10**7, heartbeat=10**6, **options)
-        ledger = Ledger(
-            options["retain"], options["retain_transient"], options["retain_bytes"]
-        )
+        ledger = Ledger(options["retain"], options["retain_transient"], options["retain_bytes"])
         maker = world.connect()
         maker.cut()
         return cls(world, ledger, maker.session_id)

@@ -146,7 +146,8 @@ def test_version_fields_are_checked_before_they_are_compared(
 @pytest.mark.parametrize("kind", ["hello", "join"])
 def test_fields_of_the_other_spelling_are_unknown_and_so_ignored(kind: str) -> None:
     other = RANGE_FIELDS["join" if kind == "hello" else "hello"]
-    peer = World.make().connect(None, kind=kind, **dict.fromkeys(other, "2"))
+    fields: dict[str, Any] = dict.fromkeys(other, "2")
+    peer = World.make().connect(None, kind=kind, **fields)
     assert peer.welcome["protocol_version"] == 1
 
 
@@ -195,7 +196,8 @@ def test_versions_are_judged_before_the_rest(kind: str) -> None:
 def test_absent_null_and_the_limits_are_good(kind: str, version: int | None) -> None:
     optional = ("session_id", "epoch", "since", "start", "token", "max_payload", "client",
                 "capabilities")  # fmt: skip
-    World.make().connect(version, kind=kind, **dict.fromkeys(optional, None))
+    absent: dict[str, Any] = dict.fromkeys(optional)
+    World.make().connect(version, kind=kind, **absent)
     peer = World.make().connect(
         version, kind=kind, since=MAX_INT, epoch="e" * 64, start="replay", max_payload=MAX_INT,
         client={"name": None, "more": 5}, capabilities=[], session_id="", unknown={"a": [1]},
@@ -238,6 +240,16 @@ def test_application_rejects_with_any_closing_code(kind: str, version: int, code
     assert frame["message"] == "not now"
     assert frame["retry_after_seconds"] == 2.5
     assert not world.gateway.session_ids
+
+
+@pytest.mark.parametrize(("low", "high", "counts_as"), [(None, None, 1), (1, 1, 1), (1, 2, 2)])
+def test_client_counts_by_what_it_offered_not_by_what_was_agreed(
+    low: int | None, high: int | None, counts_as: int
+) -> None:
+    world = World.make(versions=VersionRange(1, 1))
+    peer = offer(world, handshake("hello", None, protocol_min=low, protocol_max=high))
+    world.give(Reject(connection=peer.number, code=ErrorCode.INTERNAL_ERROR))
+    refused(peer, "hello", "internal_error", counts_as=counts_as)
 
 
 @pytest.mark.parametrize("code", [code for code in ErrorCode if code not in CLOSING])

@@ -47,9 +47,7 @@ class Machine:
         text = json.dumps(self.gateway.to_state(now=now), allow_nan=False)
         ids = Ids(self.ids.last)
         config = self.gateway.config
-        return Machine(
-            Gateway.from_state(config, json.loads(text), now=now + later, ids=ids), ids
-        )
+        return Machine(Gateway.from_state(config, json.loads(text), now=now + later, ids=ids), ids)
 
 
 def make_input(  # noqa: C901, PLR0911, PLR0912 -- one arm for each kind of input
@@ -85,7 +83,7 @@ def make_input(  # noqa: C901, PLR0911, PLR0912 -- one arm for each kind of inpu
         case 9:
             return Drained(connection, [1, 10, 50, 100, 200, 400, 800, 1600, 3200, 1][b])
         case 10:
-            frame = [
+            frames: list[dict[str, Any]] = [
                 {"type": "ping", "nonce": "n" * a},
                 {"type": "resume", "epoch": "i2", "since": a, "nonce": "r"},
                 {"type": "resync"},
@@ -96,8 +94,8 @@ def make_input(  # noqa: C901, PLR0911, PLR0912 -- one arm for each kind of inpu
                 {"type": "leave"},
                 {"type": "pong"},
                 {"type": "message", "content": "d", "request_id": f"r{a}"},
-            ][b]
-            return FrameReceived(connection, encode(frame))
+            ]
+            return FrameReceived(connection, encode(frames[b]))
         case 11:
             return Activity(connection)
         case 12:
@@ -210,7 +208,7 @@ def test_recovered_session_begins_a_new_epoch_unless_it_is_unbroken(
         world.publish(peer.session_id)
     info = world.gateway.session(peer.session_id)
     assert info is not None
-    named = {"session_id": peer.welcome["session_id"], "principal": "p"}
+    named: dict[str, Any] = {"session_id": peer.welcome["session_id"], "principal": "p"}
     if version == 2:
         named["epoch"] = peer.epoch
     world.recover(unbroken=unbroken)
@@ -277,4 +275,8 @@ def test_recovered_inbox_remembers_requests_and_questions() -> None:
     (nack,) = again.send("message", content="", reply_to=question)
     assert nack["code"] == "already_answered"
     assert not world.hear(MessageReceived)
+    # What was accepted and not completed is the application's to decide on.
+    assert world.gateway.pending(peer.session_id) == (received,)
     world.give(Complete(session_id=peer.session_id, message_id=received.message_id))
+    assert world.gateway.pending(peer.session_id) == ()
+    assert world.gateway.pending("never-was") == ()

@@ -1,12 +1,13 @@
 """Sessions: how long they live, whose they are, what is refused when it is published."""
 
 import math
+import tracemalloc
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from gatewayproto import Event, LocalProtocolError
+from gatewayproto import Event, Gateway, GatewayConfig, LocalProtocolError
 from gatewayproto.actions import (
     CloseConnection,
     CommandDropped,
@@ -17,9 +18,26 @@ from gatewayproto.actions import (
     SessionOpened,
     SubscriberLeft,
 )
-from gatewayproto.inputs import ChangeEpoch, Publish, SetHealth
-from tests.gateway.gwworld import MAX_INT, World, event_object, make_event, only, seqs
-
+from gatewayproto.inputs import (
+    Accept,
+    ChangeEpoch,
+    ConnectionOpened,
+    FrameReceived,
+    Publish,
+    SetHealth,
+)
+from gatewayproto.projection import Transcript
+from tests.gateway.gwworld import (
+    MAX_INT,
+    START,
+    World,
+    encode,
+    event_object,
+    handshake,
+    make_event,
+    only,
+    seqs,
+)
 
 # -- how long they live -----------------------------------------------------------------------
 
@@ -34,7 +52,7 @@ def test_session_outlives_its_last_connection_by_the_resume_window(version: int,
     world.advance(1000)
     first.send("leave") if end == "leave" else first.cut()
     world.advance(1000)
-    assert world.gateway.session_ids == (first.session_id,)
+    assert list(world.gateway.session_ids) == [first.session_id]
     second.send("leave") if end == "leave" else second.cut()
     assert [each.connection for each in world.hear(SubscriberLeft)] == [1, 2]
     world.advance(49.875)
@@ -47,7 +65,7 @@ def test_session_outlives_its_last_connection_by_the_resume_window(version: int,
     assert not world.told(SessionExpired)
     world.advance(0.125)
     assert world.hear(SessionExpired) == [SessionExpired(session_id=first.session_id)]
-    assert world.gateway.session_ids == ()
+    assert not world.gateway.session_ids
     assert world.gateway.session(first.session_id) is None
     assert world.gateway.next_deadline is None
     assert world.connect(version, **named).welcome["resumed"] is False
@@ -84,6 +102,21 @@ def test_session_tells_what_is_to_be_known_of_it() -> None:
     assert world.gateway.config is world.config
 
 
+def test_ids_come_from_a_source_that_nobody_can_guess() -> None:
+    gateway = Gateway(GatewayConfig())
+    for number in range(1, 6):
+        gateway.handle(ConnectionOpened(connection=number), now=START)
+        gateway.handle(FrameReceived(number, encode(handshake("hello", 2))), now=START)
+        gateway.handle(Accept(connection=number), now=START)
+    found = [*gateway.session_ids]
+    for session_id in gateway.session_ids:
+        info = gateway.session(session_id)
+        assert info is not None
+        found.append(info.epoch)
+    assert len(set(found)) == 10
+    assert all(22 <= len(each) <= 64 and "." not in each for each in found)  # 122 bits and more
+
+
 # -- limits -----------------------------------------------------------------------------------
 
 
@@ -116,6 +149,29 @@ def test_connections_are_bounded() -> None:
     assert world.connect(session_id=second.session_id).welcome["resumed"] is True
 
 
+def test_journal_of_superseded_events_does_not_grow() -> None:
+    world = World.make(retain=1, retain_transient=1, projection=lambda: Transcript(100))
+    maker = world.connect()
+    session_id = maker.session_id
+    maker.cut()
+
+    def rounds(count: int) -> int:
+        for _ in range(count):
+            world.publish(session_id, transient=True, run_id="r")
+            world.publish(session_id, final=True, run_id="r")
+        world.events.clear()
+        return tracemalloc.get_traced_memory()[0]
+
+    tracemalloc.start()
+    try:
+        before = rounds(300)
+        assert rounds(1500) - before < 20_000
+    finally:
+        tracemalloc.stop()
+    late = world.connect(session_id=session_id, since=0)
+    assert late.welcome["oldest_cursor"] == late.welcome["cursor"] - 1
+
+
 def test_open_runs_are_bounded() -> None:
     world = World.make(max_open_runs=2, retain_transient=0)
     session_id = world.connect().session_id
@@ -138,13 +194,23 @@ def test_event_reaches_its_clients_as_it_was_published() -> None:
     world = World.make()
     peer = world.connect()
     peer.take()
-    data = {"text": "é\u0000\"\\ \U0001f600", "n": [MAX_INT, -MAX_INT, 0.1, True, None], "o": {"": {}}}
+    data = {
+        "text": 'é\u0000"\\ \U0001f600',
+        "n": [MAX_INT, -MAX_INT, 0.1, True, None],
+        "o": {"": {}},
+    }
     full = {
         "source": "s", "target": "t", "run_id": "r", "request_id": "q", "final": True,
         "expects_reply": True,
     }  # fmt: skip
-    for fields in ({}, full, {"transient": True}, {"transient": False, "final": False}):
-        event = world.publish(peer.session_id, data=data, **fields)  # type: ignore[arg-type] # any field
+    cases: list[dict[str, Any]] = [
+        {},
+        full,
+        {"transient": True},
+        {"transient": False, "final": False},
+    ]
+    for fields in cases:
+        event = world.publish(peer.session_id, data=data, **fields)
         (frame,) = peer.take()
         assert frame["event"] == event_object(event)
 
@@ -285,7 +351,8 @@ def test_epoch_change_under_living_connections() -> None:
     second = world.connect()
     first = world.connect(1, session_id=second.session_id)
     world.publish(second.session_id)
-    second.take(), first.take()  # noqa: B018
+    second.take()
+    first.take()
     actions = world.give(ChangeEpoch(session_id=second.session_id))
     (snapshot,) = second.take()
     info = world.gateway.session(second.session_id)

@@ -127,9 +127,7 @@ def drained(_: World, peer: Peer) -> GatewayInput:
 
 
 def hello(version: int, **fields: object) -> Maker:
-    return lambda _, peer: FrameReceived(
-        peer.number, encode(handshake("hello", version, **fields))
-    )
+    return lambda _, peer: FrameReceived(peer.number, encode(handshake("hello", version, **fields)))
 
 
 MAKERS: dict[Input, tuple[Maker, ...]] = {
@@ -147,9 +145,7 @@ MAKERS: dict[Input, tuple[Maker, ...]] = {
     Input.DRAINED: (drained,),
     Input.GONE: (lambda _, peer: ConnectionClosed(peer.number),),
     Input.ACCEPT: (lambda _, peer: Accept(connection=peer.number),),
-    Input.REJECT: (
-        lambda _, peer: Reject(connection=peer.number, code=ErrorCode.AUTH_REQUIRED),
-    ),
+    Input.REJECT: (lambda _, peer: Reject(connection=peer.number, code=ErrorCode.AUTH_REQUIRED),),
     Input.TIMER: (after(30), after(60)),
 }
 
@@ -167,9 +163,7 @@ def state_of(world: World, peer: Peer) -> State:
     return State(found[0]) if found else State.CLOSED
 
 
-def run(
-    circumstance: Circumstance, state: State, maker: Maker, verdict: Verdict
-) -> State | None:
+def run(circumstance: Circumstance, state: State, maker: Maker, verdict: Verdict) -> State | None:
     """Give one input in one state; where it ended. None where the input cannot be given there."""
     world, peer = circumstance(state)
     if state_of(world, peer) is not state:

@@ -67,18 +67,18 @@ async def play(
     played: Counter[str] = Counter()
     failures: list[str] = []
     stage = Stage(events=events, rng=rng)
-    async with stage:
-        watch(stage)
-        try:
+    try:
+        async with stage:
+            watch(stage)
             await _perform(stage, faults, played, note)
-        except DemoFailedError as error:
-            failures.append(str(error))
-        totals = {
-            **stage.account.totals(),
-            "disconnects": stage.proxy.disconnects,
-            "restarts": stage.restarts,
-            "resyncs": stage.account.resyncs.total(),
-        }
+    except DemoFailedError as error:
+        failures.append(str(error))
+    totals = {
+        **stage.account.totals(),
+        "disconnects": stage.proxy.disconnects,
+        "restarts": stage.restarts,
+        "resyncs": stage.account.resyncs.total(),
+    }
     failures += _failures(stage, totals)
     if events >= FULL:
         failures += _missing(stage, totals, played)

@@ -104,7 +104,15 @@ class Stage:
     # -- coming and going ---------------------------------------------------------------------
 
     async def __aenter__(self) -> Self:
-        """Start everything, and wait until the client has joined."""
+        """Start everything, and wait until the client has joined; all of it, or nothing."""
+        try:
+            await self._enter()
+        except BaseException:
+            await self.__aexit__(None, None, None)
+            raise
+        return self
+
+    async def _enter(self) -> None:
         await self._server.__aenter__()
         await self.proxy.__aenter__()
         self.reopen()
@@ -118,7 +126,6 @@ class Stage:
         self._reader = asyncio.create_task(self._read(self._client))
         await self.until(lambda: self.at_head, "the client joins")
         self.welcome_size = self.proxy.passed()
-        return self
 
     async def __aexit__(
         self,
