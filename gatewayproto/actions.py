@@ -216,7 +216,15 @@ class StateChanged:
 
 @frozen(kw_only=True)
 class Joined:
-    """The server welcomed the client. The cursor has not moved, save to 0 in a new session."""
+    """The server welcomed the client. The cursor has not moved, save to 0 in a new session.
+
+    `resumed` false: drop local state and start from an empty one at 0. So it is, too, where a
+    version 1 server turns out to be behind the client and everything is asked for again.
+    With `resync_required` on a resumed session a `SnapshotReceived` follows before anything else.
+    `cursor` is the head as of this attach.
+
+    Spec: The welcome; Version 1.
+    """
 
     token: ResumeToken
     session_id: str = field(repr=False)
@@ -244,7 +252,11 @@ class EventReceived:
 
 @frozen(kw_only=True)
 class Skipped:
-    """The seqs `first` to `last` are accounted for and will not come."""
+    """The seqs `first` to `last` are accounted for and will not come.
+
+    Reason `superseded`: nothing is lost, the run's final event holds the outcome. `trimmed`: a
+    version 1 server no longer has them and gives no snapshot; a `Gap` was told before.
+    """
 
     first: int
     last: int
@@ -265,14 +277,20 @@ class SnapshotReceived:
 
 @frozen(kw_only=True)
 class CaughtUp:
-    """Everything up to the head as of the attach or the recovery has been handed on."""
+    """Everything up to the head as of the attach or the recovery has been handed on.
+
+    Told once for each. Where a version 1 server says nothing of its head, it is told at once.
+    """
 
     cursor: int
 
 
 @frozen(kw_only=True)
 class Gap:
-    """Something between is missing; the client recovers it before anything else is handed on."""
+    """Something between is missing; the client recovers it before anything else is handed on.
+
+    `expected` is the cursor + 1, `received` what proved the gap. Told once for each.
+    """
 
     expected: int
     received: int
@@ -288,7 +306,12 @@ class MessageAccepted:
 
 @frozen(kw_only=True)
 class MessageRefused:
-    """The message is not in the inbox, and why. An end of the request."""
+    """The message is not in the inbox, and why. An end of the request.
+
+    `code` is the server's, or one of this side: `payload_too_large` for what the server would not
+    take, `inbox_full` where too many messages wait here, `disconnected` for what was never
+    written when the client ended.
+    """
 
     request_id: str
     code: str
@@ -323,7 +346,13 @@ class HealthReceived:
 
 @frozen(kw_only=True)
 class RetryScheduled:
-    """The next attempt is `delay` seconds away. `code` is what ended the last one, if known."""
+    """The next attempt is `delay` seconds away. `code` is what ended the last one, if known.
+
+    That is the error's code, or the one that its close code stands for; else `close_` or `http_`
+    with the number; or what this side ended it for: `handshake_timeout`, `liveness_timeout`,
+    `recovery_timeout`, `malformed_frame`, `payload_too_large`, `going_away`, and `gap` in
+    version 1. `attempt` counts from 1, and again from 1 once the client has caught up.
+    """
 
     delay: float
     attempt: int
@@ -339,7 +368,11 @@ class TokenNeeded:
 
 @frozen(kw_only=True)
 class Stopped:
-    """The client's part is over. `code` is `disconnected` after an ordinary end."""
+    """The client's part is over. `code` is `disconnected` after an ordinary end.
+
+    Else it is what may not be retried, as in `RetryScheduled`, or what ended the last of
+    `max_attempts`, `max_attempts` itself where that is not known. `message` is the server's.
+    """
 
     code: str
     message: str

@@ -169,9 +169,6 @@ class Engine:
                 self._listener.tell(event)
 
     def _on_time(self, now: float) -> None:
-        if self._transport is not None and not self._transport.reading:
-            # Nobody listens, so that nothing is heard is no silence of the server's.
-            self.drive(Activity(self._transport.number))
         self.drive(TimerExpired())
         for transport in self._ending.pop_expired(now):
             transport.abort()
@@ -210,26 +207,22 @@ class Engine:
 
     def alive(self, transport: ClientTransport) -> None:
         """See `Owner`."""
-        if transport is self._transport:
-            self.drive(Activity(transport.number))
+        self.drive(Activity(transport.number))
 
     def upgraded(self, transport: ClientTransport) -> None:
         """See `Owner`."""
-        if transport is self._transport:
-            self.drive(TransportOpened(transport.number))
+        self.drive(TransportOpened(transport.number))
 
     def received(self, transport: ClientTransport, message: bytes) -> None:
         """See `Owner`."""
-        if transport is self._transport:
-            self._inflow.arrived(FrameReceived(transport.number, message), len(message))
-            self.feed()
+        self._inflow.arrived(FrameReceived(transport.number, message), len(message))
+        self.feed()
 
     def ended(self, transport: ClientTransport, why: TransportClosed) -> None:
         """See `Owner`."""
         self._expire(transport)
-        if transport is self._transport:
-            self._inflow.arrived(why, 0)
-            self.feed()
+        self._inflow.arrived(why, 0)
+        self.feed()
 
     def gone(self, transport: ClientTransport) -> None:
         """See `Owner`."""

@@ -19,7 +19,7 @@ from gatewayproto_asyncio._buffers import keep_informed
 
 
 class Owner(Protocol):
-    """What a transport tells its client."""
+    """What a transport tells its client; once it was closed or has ended, only that it is gone."""
 
     def alive(self, transport: "ClientTransport") -> None:
         """Bytes came in."""

@@ -285,6 +285,7 @@ class FakeConnection:
         self._writer = writer
         self._answers_close = answers_close
         self._asked = False
+        self._unwritten = b""
         self._frames: list[Frame] = []
         self.closed: Closed | None = None
 
@@ -299,6 +300,7 @@ class FakeConnection:
         await self._read_until(lambda: self._asked)
         self._ws.reject(status, headers=headers)
         self.write(self._ws.bytes_to_send())
+        self._flush()
         await self._writer.drain()
 
     async def welcome(self, **fields: Any) -> Frame:
@@ -336,8 +338,15 @@ class FakeConnection:
         self.write(self._ws.bytes_to_send())
 
     def write(self, data: bytes) -> None:
-        """Write bytes that may be no WebSocket."""
-        self._writer.write(data)
+        """Write bytes that may be no WebSocket, in one piece with all that is written at once."""
+        if not self._unwritten:
+            asyncio.get_running_loop().call_soon(self._flush)
+        self._unwritten += data
+
+    def _flush(self) -> None:
+        data, self._unwritten = self._unwritten, b""
+        if data and not self._writer.is_closing():
+            self._writer.write(data)
 
     async def close(self, code: int = 1000) -> None:
         """Close, and wait for the client's answer."""

@@ -93,6 +93,38 @@ def test_what_came_before_a_final_close_is_handed_on_before_the_error() -> None:
     run(main)
 
 
+def test_what_is_taken_of_an_earlier_session_is_not_taken_of_the_present_one() -> None:
+    async def main() -> None:
+        pongs = asyncio.Queue[Frame]()
+        go = asyncio.Event()
+
+        async def script(connection: FakeConnection) -> None:
+            session_id = f"s{server.opened}"
+            await connection.welcome(session_id=session_id, epoch=f"e{server.opened}")
+            for seq in range(1, 6):
+                connection.event(seq)
+            if server.opened == 1:
+                await connection.close(1012)
+                return
+            await go.wait()
+            connection.send({"type": "ping", "nonce": "n", "cursor": 5})
+            pongs.put_nowait(await connection.next())
+            await connection.ended()
+
+        seen: list[ClientEvent] = []
+        async with (
+            FakeServer(script) as server,
+            connect(server.url, config=FAST, on_event=seen.append) as client,
+        ):
+            await until(lambda: sum(isinstance(each, EventReceived) for each in seen) == 10)
+            for _ in range(5):
+                assert (await take(client)).token.session_id == "s1"
+            go.set()
+            assert (await within(pongs.get())).get("cursor", 0) == 0
+
+    run(main)
+
+
 def test_what_one_read_brought_is_handed_on_only_as_far_as_there_is_room() -> None:
     async def main() -> None:
         handed_on: list[int] = []
@@ -161,6 +193,55 @@ def test_a_server_that_never_answers_the_close_is_not_waited_for() -> None:
             async with connect(server.url, agent_id="a", close_timeout=0.05) as client:
                 await take(client)
             assert client.state == "disconnected"
+
+    run(main)
+
+
+def test_leaving_while_nothing_is_read_closes_in_good_order() -> None:
+    async def main() -> None:
+        ends: list[bool] = []
+
+        async def script(connection: FakeConnection) -> None:
+            await connection.welcome()
+            for seq in range(1, 101):
+                connection.event(seq, text="x" * 100_000)
+            await connection.ended()
+            assert connection.closed is not None
+            ends.append(connection.closed.clean)
+
+        seen: list[ClientEvent] = []
+        async with FakeServer(script) as server:
+            client = connect(
+                server.url, agent_id="a", buffer=2, close_timeout=1000.0, on_event=seen.append
+            )
+            async with client:
+                await until(lambda: any(isinstance(each, EventReceived) for each in seen))
+                await within(client.aclose())
+            await until(lambda: ends == [True])
+
+    run(main)
+
+
+def test_a_connection_ended_for_garbage_while_nothing_is_read_goes_away() -> None:
+    async def main() -> None:
+        async def script(connection: FakeConnection) -> None:
+            if server.opened == 1:
+                await connection.welcome()
+                for seq in range(1, 11):
+                    connection.event(seq)
+                connection.write(b"\xff\xff")
+            else:
+                await connection.welcome(resumed=True, cursor=10, sequence=10)
+            await connection.ended()
+
+        async with FakeServer(script) as server:
+            client = connect(server.url, config=FAST, buffer=1, close_timeout=1000.0)
+            async with client:
+                assert isinstance(await take(client), Joined)
+                for _ in range(10):
+                    await take(client)
+                await until(lambda: server.opened == 2 and client.state == "connected")
+                await within(client.aclose())
 
     run(main)
 

@@ -302,6 +302,27 @@ def test_a_peer_that_takes_nothing_is_closed_as_a_slow_consumer() -> None:
     run(main)
 
 
+def test_a_peer_that_takes_slowly_is_not_one_that_takes_nothing() -> None:
+    async def main() -> None:
+        config = GatewayConfig(send_window=2**26, retain_bytes=2**26, stall_timeout=0.5)
+        count = 40
+        async with (
+            serving(config=config) as server,
+            Peer.open(server.url, limit=1024) as peer,
+        ):
+            session = server.session((await peer.hello())["session_id"])
+            for _ in range(count):
+                session.publish("note", {"text": "x" * 900_000})
+            # All of it is in the transport's buffer, which is not empty for a long time.
+            for seq in range(1, count + 1):
+                pause = asyncio.Event()
+                asyncio.get_running_loop().call_later(0.04, pause.set)
+                await pause.wait()
+                assert (await peer.next("event"))["seq"] == seq
+
+    run(main)
+
+
 def test_a_frame_larger_than_the_credit_arrives() -> None:
     async def main() -> None:
         config = GatewayConfig(send_window=1000)

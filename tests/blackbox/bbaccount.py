@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from tests.blackbox.bbwire import MAX_INTEGER, Frame
+from tests.blackbox.bbwire import MAX_INTEGER, Frame, brief
 
 SNAPSHOT_REASONS: Final = {
     "session_unknown",
@@ -68,57 +68,57 @@ def is_integer(value: object, least: int = 0) -> bool:
 
 def check_event(event: Any) -> None:
     """Hold one event object to its table."""
-    assert isinstance(event, dict), event
+    assert isinstance(event, dict), brief(event)
     event = given(event)
     names = set(event)
-    assert names >= EVENT_REQUIRED, event
-    assert names <= EVENT_REQUIRED | EVENT_OPTIONAL, event
+    assert names >= EVENT_REQUIRED, brief(event)
+    assert names <= EVENT_REQUIRED | EVENT_OPTIONAL, brief(event)
     assert isinstance(event["type"], str)
     assert event["type"]
-    assert isinstance(event["data"], dict), event
+    assert isinstance(event["data"], dict), brief(event)
     assert isinstance(event["event_id"], str)
     assert event["event_id"]
-    assert type(event["timestamp"]) in {int, float}, event
-    assert 1_500_000_000 < event["timestamp"] < 10_000_000_000, event
+    assert type(event["timestamp"]) in {int, float}, brief(event)
+    assert 1_500_000_000 < event["timestamp"] < 10_000_000_000, brief(event)
     for flag in ("transient", "final", "expects_reply"):
-        assert event.get(flag, True) is True, event
+        assert event.get(flag, True) is True, brief(event)
     for name in ("run_id", "request_id"):
-        assert isinstance(event.get(name, ""), str), event
+        assert isinstance(event.get(name, ""), str), brief(event)
     if "transient" in event:
-        assert "final" not in event, event
-        assert isinstance(event.get("run_id"), str), event
+        assert "final" not in event, brief(event)
+        assert isinstance(event.get("run_id"), str), brief(event)
     if "final" in event:
-        assert isinstance(event.get("run_id"), str), event
+        assert isinstance(event.get("run_id"), str), brief(event)
 
 
 def check_frame(frame: Frame) -> None:
     """Hold one frame after the welcome, as a version 2 client gets it, to its table."""
-    assert frame["type"] in FIELDS, f"not for a version 2 client here: {frame}"
+    assert frame["type"] in FIELDS, f"not for a version 2 client here: {brief(frame)}"
     required, optional = FIELDS[frame["type"]]
     names = set(given(frame)) - {"type"}
-    assert names >= required, f"fields missing: {frame}"
-    assert names <= required | optional, f"fields that are not in the contract: {frame}"
+    assert names >= required, f"fields missing: {brief(frame)}"
+    assert names <= required | optional, f"fields that are not in the contract: {brief(frame)}"
     for name in ("seq", "first", "last"):
         if name in names:
-            assert is_integer(frame[name], 1), frame
+            assert is_integer(frame[name], 1), brief(frame)
     if "cursor" in names:
-        assert is_integer(frame["cursor"]), frame
+        assert is_integer(frame["cursor"]), brief(frame)
     match frame["type"]:
         case "replay" | "event":
             check_event(frame["event"])
         case "skip":
-            assert frame["reason"] == "superseded", frame
-            assert frame["first"] <= frame["last"], frame
+            assert frame["reason"] == "superseded", brief(frame)
+            assert frame["first"] <= frame["last"], brief(frame)
         case "snapshot":
-            assert frame["reason"] in SNAPSHOT_REASONS, frame
-            assert isinstance(frame["epoch"], str), frame
-            assert ("state" in names) != ({"part", "parts", "chunk"} <= names), frame
+            assert frame["reason"] in SNAPSHOT_REASONS, brief(frame)
+            assert isinstance(frame["epoch"], str), brief(frame)
+            assert ("state" in names) != ({"part", "parts", "chunk"} <= names), brief(frame)
         case "message_ack":
-            assert type(frame["duplicate"]) is bool, frame
+            assert type(frame["duplicate"]) is bool, brief(frame)
         case "error" | "message_nack":
-            assert isinstance(frame["code"], str), frame
-            assert isinstance(frame["message"], str), frame
-            assert frame["message"], frame
+            assert isinstance(frame["code"], str), brief(frame)
+            assert isinstance(frame["message"], str), brief(frame)
+            assert frame["message"], brief(frame)
         case _:
             pass
 
@@ -168,35 +168,37 @@ def account(
 def _enter(result: Account, frame: Frame, head: int | None, *, must_snapshot: bool) -> None:
     match frame["type"]:
         case "replay" | "event":
-            assert not must_snapshot, f"before the snapshot: {frame}"
-            assert not result.parts, f"between the parts of a snapshot: {frame}"
+            assert not must_snapshot, f"before the snapshot: {brief(frame)}"
+            assert not result.parts, f"between the parts of a snapshot: {brief(frame)}"
             seq = frame["seq"]
-            assert seq == result.cursor + 1, f"expected {result.cursor + 1}, got {frame}"
+            assert seq == result.cursor + 1, f"expected {result.cursor + 1}, got {brief(frame)}"
             result.events[seq] = frame["event"]
             result.cursor = seq
             replayed = frame["type"] == "replay"
             (result.replayed if replayed else result.live).append(seq)
-            assert head is None or replayed == (seq <= head), f"head was {head}: {frame}"
+            assert head is None or replayed == (seq <= head), f"head was {head}: {brief(frame)}"
         case "skip":
-            assert not must_snapshot, f"before the snapshot: {frame}"
-            assert not result.parts, f"between the parts of a snapshot: {frame}"
-            assert frame["first"] == result.cursor + 1, f"at {result.cursor}: {frame}"
+            assert not must_snapshot, f"before the snapshot: {brief(frame)}"
+            assert not result.parts, f"between the parts of a snapshot: {brief(frame)}"
+            assert frame["first"] == result.cursor + 1, f"at {result.cursor}: {brief(frame)}"
             result.skips.append((frame["first"], frame["last"]))
             result.cursor = frame["last"]
         case "snapshot":
             state = _assemble(result, frame)
             if state is not None:
                 assert must_snapshot or frame["cursor"] >= result.cursor, (
-                    f"a snapshot behind {result.cursor}: {frame}"
+                    f"a snapshot behind {result.cursor}: {brief(frame)}"
                 )
                 result.snapshots.append({**frame, "state": state})
                 result.cursor = frame["cursor"]
         case "caught_up":
-            assert frame["cursor"] <= result.cursor, f"at {result.cursor}: {frame}"
-            assert head is None or frame["cursor"] >= head, f"head was {head}: {frame}"
+            assert frame["cursor"] <= result.cursor, f"at {result.cursor}: {brief(frame)}"
+            assert head is None or frame["cursor"] >= head, f"head was {head}: {brief(frame)}"
             result.caught_up.append(frame)
         case "ping":
-            assert must_snapshot or frame["cursor"] == result.cursor, f"at {result.cursor}: {frame}"
+            assert must_snapshot or frame["cursor"] == result.cursor, (
+                f"at {result.cursor}: {brief(frame)}"
+            )
         case _:
             result.others.append(frame)
 
@@ -204,18 +206,18 @@ def _enter(result: Account, frame: Frame, head: int | None, *, must_snapshot: bo
 def _assemble(result: Account, frame: Frame) -> Frame | None:
     """Put a snapshot's parts together; `None` until the last one."""
     if "part" not in given(frame):
-        assert not result.parts, f"between the parts of another: {frame}"
+        assert not result.parts, f"between the parts of another: {brief(frame)}"
         state = frame["state"]
     else:
         if frame["part"] == 1:
             result.parts.clear()
-        assert frame["part"] == len(result.parts) + 1, frame
+        assert frame["part"] == len(result.parts) + 1, brief(frame)
         result.parts.append(frame["chunk"])
         if frame["part"] < frame["parts"]:
             return None
         state = json.loads("".join(result.parts))
         result.parts.clear()
-    assert isinstance(state, dict), frame
+    assert isinstance(state, dict), brief(frame)
     return state
 
 

@@ -10,10 +10,10 @@ import threading
 import time
 from typing import IO, Any, Final, Self
 
-from tests.blackbox.bbwire import OPEN, WAIT, Frame, same
+from tests.blackbox.bbwire import OPEN, WAIT, Frame, brief, same
 
 COMMAND: Final = [sys.executable, "-m", "gatewayproto_cli"]
-START: Final = 20.0
+START: Final = 40.0
 """Seconds that a process may take to start on a machine with other work."""
 
 
@@ -41,7 +41,7 @@ class Lines:
         try:
             line = self._queue.get(timeout=max(0.0, timeout))
         except queue.Empty:
-            msg = f"no line within {timeout:.1f} s; so far: {self.seen[-8:]}"
+            msg = f"no line within {timeout:.1f} s; so far: {brief(self.seen[-8:])}"
             raise AssertionError(msg) from None
         if line is None:
             self.ended = True
@@ -97,11 +97,11 @@ class Command:
         try:
             got = self.process.wait(timeout)
         except subprocess.TimeoutExpired:
-            msg = f"it still runs; lines: {self.lines.seen[-8:]}; {self.errors()}"
+            msg = f"it still runs; lines: {brief(self.lines.seen[-8:])}; {self.errors()}"
             raise AssertionError(msg) from None
         self.lines.rest()
         errors = self.errors()
-        assert got == status, f"status {got}: {errors}; lines: {self.lines.seen[-8:]}"
+        assert got == status, f"status {got}: {errors}; lines: {brief(self.lines.seen[-8:])}"
         assert "Traceback" not in errors, errors
         return self.lines.seen
 
@@ -118,7 +118,7 @@ class Tail(Command):
     def next_line(self, timeout: float = WAIT) -> Frame:
         """The next line, which must be a JSON object with `emit`."""
         line = self.lines.next(timeout)
-        assert line is not None, f"it ended: {self.errors()}; lines: {self.lines.seen[-8:]}"
+        assert line is not None, f"it ended: {self.errors()}; lines: {brief(self.lines.seen[-8:])}"
         value = json.loads(line)
         assert isinstance(value, dict), line
         assert isinstance(value.get("emit"), str), line

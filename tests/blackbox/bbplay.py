@@ -5,9 +5,9 @@ import time
 from typing import Any, Final
 
 from tests.blackbox.bbaccount import is_integer
-from tests.blackbox.bbcommand import Tail
+from tests.blackbox.bbcommand import START, Tail
 from tests.blackbox.bbserve import ANSWER, RANGE, REJECTION
-from tests.blackbox.bbwire import WAIT, Frame, Listener, Peer, PeerClosedError
+from tests.blackbox.bbwire import WAIT, Frame, Listener, Peer, PeerClosedError, brief
 
 POLICY: Final[Frame] = {
     "max_payload": 1_048_576,
@@ -151,9 +151,9 @@ class Played:
     def expect(self, type_: str, **fields: Any) -> Frame:
         """The client's next frame, liveness aside, is this."""
         frame = self.recv()
-        assert frame["type"] == type_, f"expected {type_}, got {frame}"
+        assert frame["type"] == type_, f"expected {type_}, got {brief(frame)}"
         for name, value in fields.items():
-            assert frame.get(name) == value, f"expected {name}={value!r}, got {frame}"
+            assert frame.get(name) == value, f"expected {name}={value!r}, got {brief(frame)}"
         return frame
 
     def settle(self, cursor: int) -> Frame:
@@ -161,7 +161,7 @@ class Played:
         nonce = f"settle-{time.monotonic_ns()}"
         self.send({"type": "ping", "nonce": nonce, "cursor": cursor})
         frame = self.peer.recv_but("ping")
-        assert (frame["type"], frame.get("nonce")) == ("pong", nonce), frame
+        assert (frame["type"], frame.get("nonce")) == ("pong", nonce), brief(frame)
         return frame
 
     def keeps_quiet(self, seconds: float) -> None:
@@ -170,7 +170,7 @@ class Played:
         while (left := deadline - time.monotonic()) > 0:
             if select.select([self.peer.sock], [], [], left)[0]:
                 frame = self.peer.recv()
-                assert frame["type"] in {"ping", "pong"}, frame
+                assert frame["type"] in {"ping", "pong"}, brief(frame)
 
     def ended(self) -> int:
         """Read to the end; the close code, 1006 where there was none."""
@@ -207,7 +207,7 @@ def followed(
 ) -> tuple[Tail, Played]:
     """Start a client and welcome it."""
     tail = Tail(listener.url, *options)
-    played = taken(listener, 20.0)
+    played = taken(listener, START)
     played.welcome(*after, **fields)
     return tail, played
 

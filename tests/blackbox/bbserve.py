@@ -21,7 +21,7 @@ from tests.blackbox.bbaccount import (
     is_integer,
 )
 from tests.blackbox.bbcommand import COMMAND, START, Lines
-from tests.blackbox.bbwire import WAIT, Frame, Peer, PeerClosedError, open_client, same
+from tests.blackbox.bbwire import WAIT, Frame, Peer, PeerClosedError, brief, open_client, same
 
 
 class _Left(Enum):
@@ -366,7 +366,7 @@ def agreed_version(opening: Frame) -> int:
 def welcomed(peer: Peer, opening: Frame) -> Follower:
     """Take the welcome that answers this handshake, every field checked."""
     frame = given(peer.recv())
-    assert frame["type"] == ANSWER[opening["type"]], f"no welcome: {frame}"
+    assert frame["type"] == ANSWER[opening["type"]], f"no welcome: {brief(frame)}"
     version = agreed_version(opening)
     check_welcome(frame, opening, version)
     return Follower(peer, frame)
@@ -377,61 +377,61 @@ def check_welcome(frame: Frame, opening: Frame, version: int) -> None:
     spelled = {"protocol"} if frame["type"] == "hello_ok" else set()
     versioned = {"epoch"} if version == 2 else {"head"}
     required = WELCOME | spelled | versioned
-    assert set(frame) >= required, f"missing {required - set(frame)}: {frame}"
+    assert set(frame) >= required, f"missing {required - set(frame)}: {brief(frame)}"
     extra = set(frame) - required - WELCOME_OPTIONAL
     assert not extra, f"not in the contract: {extra}"
     assert frame["agent_id"] == opening["agent_id"]
-    assert same(frame["protocol_version"], version), frame
-    assert same(frame.get("protocol", version), version), frame
-    assert same(frame["server_min_version"], 1), frame
-    assert same(frame["server_max_version"], 2), frame
+    assert same(frame["protocol_version"], version), brief(frame)
+    assert same(frame.get("protocol", version), version), brief(frame)
+    assert same(frame["server_min_version"], 1), brief(frame)
+    assert same(frame["server_max_version"], 2), brief(frame)
     for name in ("resumed", "resync_required"):
-        assert type(frame[name]) is bool, frame
+        assert type(frame[name]) is bool, brief(frame)
     for name in ("cursor", "sequence"):
-        assert is_integer(frame[name]), frame
-    assert is_integer(frame["oldest_cursor"], 1), frame
-    assert ("resync_reason" in frame) == frame["resync_required"], frame
-    assert frame.get("resync_reason", "trimmed") in SNAPSHOT_REASONS - {"lagged"}, frame
-    assert set(frame["features"]) == {"methods", "events"}, frame
+        assert is_integer(frame[name]), brief(frame)
+    assert is_integer(frame["oldest_cursor"], 1), brief(frame)
+    assert ("resync_reason" in frame) == frame["resync_required"], brief(frame)
+    assert frame.get("resync_reason", "trimmed") in SNAPSHOT_REASONS - {"lagged"}, brief(frame)
+    assert set(frame["features"]) == {"methods", "events"}, brief(frame)
     for names in frame["features"].values():
-        assert isinstance(names, list), frame
-        assert all(isinstance(name, str) for name in names), frame
+        assert isinstance(names, list), brief(frame)
+        assert all(isinstance(name, str) for name in names), brief(frame)
     check_policy(frame["policy"])
     check_identity(frame, version)
     head = frame["cursor"] if version == 2 else frame["head"]
-    assert is_integer(head), frame
-    assert frame["oldest_cursor"] <= head + 1, frame
-    assert frame["sequence"] <= head, frame
+    assert is_integer(head), brief(frame)
+    assert frame["oldest_cursor"] <= head + 1, brief(frame)
+    assert frame["sequence"] <= head, brief(frame)
 
 
 def check_identity(frame: Frame, version: int) -> None:
     """Hold the session id and epoch to the form of this version."""
     session_id = frame["session_id"]
-    assert isinstance(session_id, str), frame
+    assert isinstance(session_id, str), brief(frame)
     if version == 1:
         bare, dot, epoch = session_id.partition(".")
-        assert dot, f"a version 1 session id carries the epoch: {frame}"
+        assert dot, f"a version 1 session id carries the epoch: {brief(frame)}"
     else:
         bare, epoch = session_id, frame["epoch"]
-        assert isinstance(epoch, str), frame
-    assert "." not in bare + epoch, frame
-    assert len(bare) >= 20, f"too short to prove ownership: {frame}"
-    assert 1 <= len(epoch) <= 64, frame
+        assert isinstance(epoch, str), brief(frame)
+    assert "." not in bare + epoch, brief(frame)
+    assert len(bare) >= 20, f"too short to prove ownership: {brief(frame)}"
+    assert 1 <= len(epoch) <= 64, brief(frame)
 
 
 def rejected(peer: Peer, opening: Frame, code: str, close: int | None = None) -> Frame:
     """Take the rejection: one frame of the right type, then the close code of the code."""
     frame = given(peer.recv())
-    assert frame["type"] == REJECTION[opening["type"]], frame
-    assert frame["code"] == code, frame
+    assert frame["type"] == REJECTION[opening["type"]], brief(frame)
+    assert frame["code"] == code, brief(frame)
     allowed = {"type", "code", "message", "next_step", "retry_after_seconds"}
     if code in {"version_unsupported", "protocol_unsupported"}:
         allowed |= {"server_min_version", "server_max_version"}
-    assert set(frame) <= allowed, frame
-    assert isinstance(frame["message"], str), frame
-    assert frame["message"], frame
+    assert set(frame) <= allowed, brief(frame)
+    assert isinstance(frame["message"], str), brief(frame)
+    assert frame["message"], brief(frame)
     if code in NEXT_STEP:
-        assert frame.get("next_step") in NEXT_STEP[code], frame
+        assert frame.get("next_step") in NEXT_STEP[code], brief(frame)
     peer.expect_closed(close or CLOSE_CODE[code])
     return frame
 

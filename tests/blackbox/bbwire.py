@@ -20,7 +20,7 @@ from typing import Any, Final, NoReturn, Self
 
 Frame = dict[str, Any]
 
-WAIT: Final = 8.0
+WAIT: Final = 15.0
 """Seconds that any one wait may last before the check fails."""
 
 MAX_INTEGER: Final = 2**53 - 1
@@ -234,7 +234,7 @@ class Peer:
         """Wait for more bytes, or the end of them."""
         left = deadline - time.monotonic()
         if left <= 0 or not select.select([self.sock], [], [], left)[0]:
-            msg = f"nothing came in time; the last frames were {self.log[-5:]}"
+            msg = f"nothing came in time; the last frames were {brief(self.log[-5:])}"
             raise AssertionError(msg)
         try:
             data = self.sock.recv(1 << 18)
@@ -305,9 +305,9 @@ class Peer:
         """The next frame (heartbeats aside) is of this type and has these fields."""
         ignored = () if type_ == "ping" else ("ping",)
         frame = self.recv_but(*ignored, timeout=timeout)
-        assert frame["type"] == type_, f"expected {type_}, got {frame}"
+        assert frame["type"] == type_, f"expected {type_}, got {brief(frame)}"
         for name, value in fields.items():
-            assert same(frame.get(name), value), f"expected {name}={value!r}, got {frame}"
+            assert same(frame.get(name), value), f"expected {name}={value!r}, got {brief(frame)}"
         return frame
 
     def expect_closed(self, *codes: int, timeout: float = WAIT) -> int:
@@ -318,7 +318,7 @@ class Peer:
             frame = self.recv_but("ping", timeout=timeout)
         except PeerClosedError as closed:
             code = closed.code
-        assert code in codes, f"expected a close with {codes}, got {frame or code}"
+        assert code in codes, f"expected a close with {codes}, got {brief(frame or code)}"
         self.expect_eof(timeout)
         return code
 
@@ -343,6 +343,12 @@ class Peer:
         """End it without a word: a reset, and whatever was on its way is lost."""
         self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.sock.close()
+
+
+def brief(value: object) -> str:
+    """Show a value in a message, and not the whole of a large one."""
+    text = repr(value)
+    return text if len(text) <= 2000 else f"{text[:1000]} … {text[-500:]}"
 
 
 def same(got: object, expected: object) -> bool:

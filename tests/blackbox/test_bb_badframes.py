@@ -95,6 +95,7 @@ MALFORMED = {
 UNKNOWN = [
     *("bogus", "", "Ping", "ping ", "hello_ok", "joined", "event", "replay", "snapshot"),
     *("skip", "caught_up", "message_ack", "error", "going_away", "\u0000", "t" * 5000),
+    # Not spoken yet, so answered like any other.
     *("auth", "abort"),
 ]
 

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from tests.blackbox.bbaccount import given
-from tests.blackbox.bbcommand import Command, Tail
+from tests.blackbox.bbcommand import START, Command, Tail
 from tests.blackbox.bbplay import (
     Played,
     caught_up,
@@ -33,7 +33,7 @@ def listener() -> Listener:
 
 def test_the_first_handshake_offers_a_range_and_claims_nothing(listener: Listener) -> None:
     tail = Tail(listener.url)
-    played = taken(listener, 20.0)
+    played = taken(listener, START)
     opening = given(played.opening)
     versions = ("protocol_min", "protocol_max")
     if opening["type"] == "join":
@@ -54,7 +54,7 @@ def test_options_are_what_the_handshake_says(listener: Listener) -> None:
         *("--agent-id", "ann", "--protocol-min", "2", "--protocol-max", "2"),
         *("--session", "s9", "--epoch", "e9", "--since", "7"),
     )
-    played = taken(listener, 20.0)
+    played = taken(listener, START)
     assert played.opening["agent_id"] == "ann"
     names = {"hello": "protocol_min", "join": "min_version"}
     assert played.opening[names[played.opening["type"]]] == 2
@@ -67,7 +67,7 @@ def test_options_are_what_the_handshake_says(listener: Listener) -> None:
 def test_a_stored_position_may_be_0_and_is_said(listener: Listener) -> None:
     options = ("--session", "s9", "--epoch", "e9", "--since", "0")
     tail = Tail(listener.url, *options)
-    played = taken(listener, 20.0)
+    played = taken(listener, START)
     assert played.position == ("s9", "e9", 0)
     played.welcome(caught_up(0), session_id="s9", epoch="e9")
     tail.until("caught_up")
@@ -76,7 +76,7 @@ def test_a_stored_position_may_be_0_and_is_said(listener: Listener) -> None:
 
 def test_a_token_reaches_the_server(listener: Listener) -> None:
     tail = Tail(listener.url, "--token", "open-sesame")
-    sock, target, headers = listener.accept_request(20.0)
+    sock, target, headers = listener.accept_request(START)
     sock.close()
     peer = listener.accept()
     played = Played(peer, peer.recv())
@@ -193,7 +193,7 @@ def test_a_ping_is_answered_with_its_nonce_and_the_cursor(listener: Listener) ->
 
 def test_frames_may_come_in_pieces_of_any_size(listener: Listener) -> None:
     tail = Tail(listener.url)
-    played = taken(listener, 20.0)
+    played = taken(listener, START)
     whole = played.peer.encoded(played.welcome_frame(), *events(1, 5), caught_up(5))
     for at in range(0, len(whole), 3):
         played.peer.send_bytes(whole[at : at + 3])
@@ -243,18 +243,18 @@ def test_for_ends_after_its_time_connected_or_not(listener: Listener) -> None:
 def test_an_interrupt_ends_it_with_0_in_every_state(listener: Listener) -> None:
     # Waiting for HTTP, for the welcome, for the next attempt.
     tail = Tail(listener.url)
-    sock = listener.accept_socket(20.0)
+    sock = listener.accept_socket(START)
     tail.until("state", state="connecting")
     tail.interrupt()
     tail.finished(0, 5.0)
     sock.close()
     tail = Tail(listener.url)
-    played = taken(listener, 20.0)
+    played = taken(listener, START)
     tail.interrupt()
     played.ended()
     tail.finished(0, 5.0)
     tail = Tail(listener.url, backoff=(60.0, 60.0))
-    taken(listener, 20.0).peer.cut()
+    taken(listener, START).peer.cut()
     tail.until("retry")
     tail.interrupt()
     assert kinds(tail.finished(0, 5.0), "stopped")[0]["code"] == "disconnected"
@@ -262,7 +262,7 @@ def test_an_interrupt_ends_it_with_0_in_every_state(listener: Listener) -> None:
 
 def test_for_people_nothing_raw_reaches_the_terminal(listener: Listener) -> None:
     command = Command("tail", listener.url, "--until", "2")
-    played = taken(listener, 20.0)
+    played = taken(listener, START)
     evil = {"text": "\x1b[31mred\x07\x9b\u202e"}
     played.welcome(event(1, type="\x1b]0;title\x07", data=evil), event(2))
     played.ended()

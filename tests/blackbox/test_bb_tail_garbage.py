@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.blackbox.bbcommand import Tail
+from tests.blackbox.bbcommand import START, Tail
 from tests.blackbox.bbplay import caught_up, end, event, events, kinds, seqs, taken
 from tests.blackbox.bbserve import Ends
 from tests.blackbox.bbwire import (
@@ -32,7 +32,7 @@ def test_a_server_that_does_not_answer_is_given_up(listener: Listener) -> None:
     tail = Tail(listener.url, "--handshake-timeout", "0.3")
     with contextlib.ExitStack() as stack:
         # No HTTP answer; half of one; no welcome; no welcome but signs of life.
-        stack.enter_context(listener.accept_socket(20.0))
+        stack.enter_context(listener.accept_socket(START))
         half = stack.enter_context(listener.accept_socket())
         half.sendall(b"HTTP/1.1 101 Switching")
         third = taken(listener)
@@ -128,7 +128,7 @@ def test_bytes_that_are_no_websocket_end_the_connection_and_not_the_client(
     listener: Listener,
 ) -> None:
     tail = Tail(listener.url)
-    played = taken(listener, 20.0)
+    played = taken(listener, START)
     played.welcome(*events(1, 2))
     tail.until("event", seq=2)
     # 1002, 1003, 1007 that the client itself says are no codes that it received.
@@ -147,7 +147,7 @@ def test_bytes_that_are_no_websocket_end_the_connection_and_not_the_client(
 
 def test_bad_frames_end_the_connection_and_not_the_client(listener: Listener) -> None:
     tail = Tail(listener.url)
-    played = taken(listener, 20.0)
+    played = taken(listener, START)
     played.welcome(*events(1, 2))
     tail.until("event", seq=2)
     for name, frame in BAD_FRAMES.items():
@@ -178,7 +178,7 @@ def test_a_bad_welcome_ends_the_connection_and_not_the_client(listener: Listener
         {"type": "joined?", "seq": 1},
     ]
     for fields in bad:
-        played = taken(listener, 20.0)
+        played = taken(listener, START)
         frame = {**played.welcome_frame(), **fields}
         played.send(frame)
         if fields.get("type"):
@@ -208,7 +208,7 @@ def test_a_wrong_answer_to_the_upgrade_is_no_server(listener: Listener) -> None:
         "HTTP/1.1 101 Switching Protocols\r\n" + "X: " + "y" * 200_000,
     ]
     for answer in answers:
-        sock, _, _ = listener.accept_request(20.0)
+        sock, _, _ = listener.accept_request(START)
         with sock, contextlib.suppress(BrokenPipeError, ConnectionResetError):
             sock.sendall(answer.encode())
             sock.shutdown(1)
@@ -222,7 +222,7 @@ def test_a_wrong_answer_to_the_upgrade_is_no_server(listener: Listener) -> None:
 
 def test_a_connection_that_was_given_up_changes_nothing(listener: Listener) -> None:
     tail = Tail(listener.url, "--recovery-timeout", "0.3")
-    played = taken(listener, 20.0)
+    played = taken(listener, START)
     played.welcome(*events(1, 2))
     played.send(event(9))
     played.expect("resume", since=2)

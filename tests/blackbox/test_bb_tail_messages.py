@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from tests.blackbox.bbcommand import Tail
+from tests.blackbox.bbcommand import START, Tail
 from tests.blackbox.bbplay import (
     Played,
     caught_up,
@@ -33,7 +33,7 @@ def sending(
     """Start a client that sends these, and welcome it."""
     options += tuple(part for text in texts for part in ("--send", text))
     tail = Tail(listener.url, *options)
-    played = taken(listener, 20.0)
+    played = taken(listener, START)
     played.welcome(caught_up(0), **fields)
     return tail, played
 
@@ -106,7 +106,7 @@ def test_what_is_unacknowledged_is_sent_again_in_order(listener: Listener) -> No
 
 def test_nothing_is_sent_before_the_welcome(listener: Listener) -> None:
     tail = Tail(listener.url, "--send", "one")
-    played = taken(listener, 20.0)
+    played = taken(listener, START)
     played.keeps_quiet(0.1)
     played.peer.cut()
     played = taken(listener)

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.blackbox.bbcommand import Tail
+from tests.blackbox.bbcommand import START, Tail
 from tests.blackbox.bbplay import Played, caught_up, end, event, events, kinds, taken
 from tests.blackbox.bbwire import (
     Frame,
@@ -64,7 +64,7 @@ def stopped(tail: Tail, listener: Listener, code: str | None = None) -> Frame:
 def test_closes_that_may_be_retried_are(listener: Listener) -> None:
     tail = Tail(listener.url)
     for code in MAY_RETRY:
-        played = taken(listener, 20.0)
+        played = taken(listener, START)
         played.welcome(caught_up(0))
         tail.until("caught_up")
         played.close(code)
@@ -83,7 +83,7 @@ def test_closes_that_may_be_retried_are(listener: Listener) -> None:
 @pytest.mark.parametrize("code", MAY_NOT)
 def test_closes_that_may_not_be_retried_end_it(listener: Listener, code: int) -> None:
     tail = Tail(listener.url)
-    played = taken(listener, 20.0)
+    played = taken(listener, START)
     played.welcome(caught_up(0))
     tail.until("caught_up")
     played.close(code)
@@ -92,7 +92,7 @@ def test_closes_that_may_not_be_retried_end_it(listener: Listener, code: int) ->
 
 def test_an_expired_token_ends_it_for_there_is_no_other(listener: Listener) -> None:
     tail = Tail(listener.url, "--token", "x")
-    played = taken(listener, 20.0)
+    played = taken(listener, START)
     played.welcome(caught_up(0))
     played.send({"type": "error", "code": "auth_expired", "message": "expired"})
     played.close(4006)
@@ -101,7 +101,7 @@ def test_an_expired_token_ends_it_for_there_is_no_other(listener: Listener) -> N
 
 def test_an_error_after_the_welcome_decides_nothing(listener: Listener) -> None:
     tail = Tail(listener.url)
-    played = taken(listener, 20.0)
+    played = taken(listener, START)
     played.welcome(*events(1, 2))
     for code in ("version_unsupported", "session_closed", "auth_required", "bogus"):
         played.send({"type": "error", "code": code, "message": "no", "next_step": "do_not_retry"})
@@ -141,7 +141,7 @@ def test_a_final_rejection_ends_it_with_its_code(
     fields: dict[str, Any] = {"next_step": step} if step else {}
     if code == "version_unsupported":
         fields |= {"server_min_version": 7, "server_max_version": 9}
-    taken(listener, 20.0).reject(code, close, **fields)
+    taken(listener, START).reject(code, close, **fields)
     line = stopped(tail, listener, code)
     assert line["message"]
 
@@ -162,7 +162,7 @@ def test_an_unknown_rejection_is_final_by_its_close_code_or_next_step(
 ) -> None:
     tail = Tail(listener.url)
     fields = {"next_step": step} if step else {}
-    taken(listener, 20.0).reject(code, close, **fields)
+    taken(listener, START).reject(code, close, **fields)
     stopped(tail, listener)
 
 
@@ -182,7 +182,7 @@ def test_other_rejections_are_retried(listener: Listener) -> None:
     ]
     for attempt, (code, close, step) in enumerate(retried, 1):
         fields = {"next_step": step} if step else {}
-        taken(listener, 20.0).reject(code, close, **fields)
+        taken(listener, START).reject(code, close, **fields)
         retry = tail.until("retry")
         assert retry["attempt"] == attempt
         if code != "bogus":
@@ -204,7 +204,7 @@ def arrives_after(listener: Listener, floor: float, started: float) -> Played:
 
 def test_retry_after_seconds_is_a_floor_even_over_the_maximum(listener: Listener) -> None:
     tail = Tail(listener.url)
-    played = taken(listener, 20.0)
+    played = taken(listener, START)
     started = time.monotonic()
     played.reject("rate_limited", 4003, retry_after_seconds=0.6)
     retry = tail.until("retry")
@@ -231,7 +231,7 @@ def test_retry_after_seconds_is_a_floor_even_over_the_maximum(listener: Listener
 
 def test_delays_are_kept_and_never_above_the_maximum(listener: Listener) -> None:
     tail = Tail(listener.url, backoff=(0.1, 0.2))
-    played = taken(listener, 20.0)
+    played = taken(listener, START)
     for attempt in range(1, 7):
         started = time.monotonic()
         played.peer.cut()
@@ -247,7 +247,7 @@ def test_delays_are_kept_and_never_above_the_maximum(listener: Listener) -> None
 def test_the_count_goes_on_until_it_has_caught_up(listener: Listener) -> None:
     tail = Tail(listener.url)
     for attempt in range(1, 5):
-        played = taken(listener, 20.0)
+        played = taken(listener, START)
         played.welcome(event((played.opening.get("since") or 0) + 1), cursor=9)
         tail.until("event")
         played.peer.cut()
@@ -266,7 +266,7 @@ def test_the_count_goes_on_until_it_has_caught_up(listener: Listener) -> None:
 def test_max_attempts_counts_the_tries_after_the_first(listener: Listener) -> None:
     tail = Tail(listener.url, "--max-attempts", "3")
     for _ in range(4):
-        listener.answer("500 Internal Server Error", timeout=20.0)
+        listener.answer("500 Internal Server Error", timeout=START)
     lines = tail.finished(1)
     assert [line["attempt"] for line in kinds(lines, "retry")] == [1, 2, 3]
     assert len(kinds(lines, "stopped")) == 1
@@ -287,7 +287,7 @@ def test_http_answers_that_may_be_retried_are(listener: Listener) -> None:
     answers = ["500 Internal Server Error", "502 Bad Gateway", "503 Service Unavailable"]
     answers += ["504 Gateway Timeout", "599 Odd", "429 Too Many Requests"]
     for attempt, status in enumerate(answers, 1):
-        listener.answer(status, timeout=20.0)
+        listener.answer(status, timeout=START)
         assert tail.until("retry")["attempt"] == attempt
     played = taken(listener)
     played.welcome(caught_up(0))
@@ -297,7 +297,7 @@ def test_http_answers_that_may_be_retried_are(listener: Listener) -> None:
 @pytest.mark.parametrize("status", ["429 Too Many Requests", "503 Service Unavailable"])
 def test_retry_after_is_a_floor(listener: Listener, status: str) -> None:
     tail = Tail(listener.url)
-    listener.answer(status, ("Retry-After", "1"), timeout=20.0)
+    listener.answer(status, ("Retry-After", "1"), timeout=START)
     started = time.monotonic()
     retry = tail.until("retry")
     assert 1 <= retry["delay"] <= 1.1
@@ -309,7 +309,7 @@ def test_retry_after_is_a_floor(listener: Listener, status: str) -> None:
 def test_retry_after_may_be_a_date_and_nonsense_is_none(listener: Listener) -> None:
     tail = Tail(listener.url)
     for nonsense in ("soon", "-5", "", "1e400", "nan", "9" * 5000):
-        listener.answer("503 Service Unavailable", ("Retry-After", nonsense), timeout=20.0)
+        listener.answer("503 Service Unavailable", ("Retry-After", nonsense), timeout=START)
         if not nonsense.startswith("9"):
             assert 0 <= tail.until("retry")["delay"] <= 0.1
             continue
@@ -320,7 +320,7 @@ def test_retry_after_may_be_a_date_and_nonsense_is_none(listener: Listener) -> N
     tail = Tail(listener.url)
     now, later = (email.utils.formatdate(time.time() + wait, usegmt=True) for wait in (0, 60))
     headers = (("Date", now), ("Retry-After", later))
-    listener.answer("503 Service Unavailable", *headers, timeout=20.0)
+    listener.answer("503 Service Unavailable", *headers, timeout=START)
     assert 59 <= tail.until("retry")["delay"] <= 61.1
     tail.interrupt()
     tail.finished(0)
@@ -340,5 +340,5 @@ def test_retry_after_may_be_a_date_and_nonsense_is_none(listener: Listener) -> N
 )
 def test_http_answers_that_are_final_end_it(listener: Listener, status: str) -> None:
     tail = Tail(listener.url)
-    listener.answer(status, ("Retry-After", "1"), timeout=20.0)
+    listener.answer(status, ("Retry-After", "1"), timeout=START)
     stopped(tail, listener)

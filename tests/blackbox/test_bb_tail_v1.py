@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from tests.blackbox.bbaccount import given
-from tests.blackbox.bbcommand import Tail
+from tests.blackbox.bbcommand import START, Tail
 from tests.blackbox.bbplay import Played, end, kinds, seqs, taken
 from tests.blackbox.bbwire import Frame, Listener
 
@@ -35,7 +35,7 @@ def replays(first: int, last: int) -> list[Frame]:
 def fresh(listener: Listener, *after: Frame, options: tuple[str, ...] = ()) -> tuple[Tail, Played]:
     """Start a client without state, which believes this server's welcome."""
     tail = Tail(listener.url, *options)
-    played = taken(listener, 20.0)
+    played = taken(listener, START)
     played.welcome_v1(*after)
     return tail, played
 
@@ -280,5 +280,5 @@ def test_a_version_1_rejection_ends_it_with_its_code(listener: Listener) -> None
         ("auth_required", 4503),
     ):
         tail = Tail(listener.url, "--protocol-max", "1")
-        taken(listener, 20.0).reject(code, close)
+        taken(listener, START).reject(code, close)
         assert kinds(tail.finished(1), "stopped")[0]["code"] == code

@@ -14,8 +14,9 @@ from gatewayproto.config import ClientConfig
 from gatewayproto.errors import LocalProtocolError
 from gatewayproto.inputs import Disconnect, FrameReceived, Send, TimerExpired
 from gatewayproto.versions import VersionRange
+from tests.client.clientaccount import Account
 from tests.client.clientlab import HELD, STEADY, TTL, Lab, event, reach
-from tests.client.clientscript import Account, Peer, Step, counting_ids, scripts, steps
+from tests.client.clientscript import Peer, Step, counting_ids, scripts, steps
 
 POSITIONS = st.sampled_from([None, None, HELD, ResumeToken(session_id="s1", epoch=None, cursor=3)])
 CONFIGS = st.fixed_dictionaries(

@@ -131,6 +131,8 @@ def test_machine_moved_at_any_step_goes_on_the_same(
         other = moved.gateway.next_deadline
         assert deadline == (None if other is None else other - later)
         assert still.gateway.session_ids == moved.gateway.session_ids
+        for session_id in still.gateway.session_ids:
+            assert still.gateway.pending(session_id) == moved.gateway.pending(session_id)
     assert still.gateway.to_state(now=now) == moved.gateway.to_state(now=now + later)
 
 
