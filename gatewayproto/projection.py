@@ -26,13 +26,16 @@ class Projection(Protocol):
     """
 
     def apply(self, seq: int, event: Event, /) -> None:
-        """Fold in the next event. Must not raise and must not keep what it may not grow by."""
+        """Fold in the next event. Must not raise, and must bound what it keeps."""
+        ...
 
     def state(self) -> Object:
         """The state as of the last event applied, as plain JSON data of its own."""
+        ...
 
     def load(self, state: Object, /) -> None:
         """Go on from a state that `state` gave."""
+        ...
 
 
 _DURABLE_FIELDS = ("source", "target", "run_id", "request_id", "final", "expects_reply")

@@ -485,7 +485,7 @@ def is_frame(data: bytes) -> bool:
     return True
 
 
-SECRET = "swordfish"  # noqa: S105 -- what must not come back
+SECRET = "swordfish"
 
 
 @pytest.mark.parametrize(

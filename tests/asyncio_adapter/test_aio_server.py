@@ -306,8 +306,9 @@ def test_a_peer_that_takes_slowly_is_not_one_that_takes_nothing() -> None:
     async def main() -> None:
         config = GatewayConfig(send_window=2**26, retain_bytes=2**26, stall_timeout=0.5)
         count = 40
+        application = Recorder()
         async with (
-            serving(config=config) as server,
+            serving(application, config) as server,
             Peer.open(server.url, limit=1024) as peer,
         ):
             session = server.session((await peer.hello())["session_id"])
@@ -319,6 +320,7 @@ def test_a_peer_that_takes_slowly_is_not_one_that_takes_nothing() -> None:
                 asyncio.get_running_loop().call_later(0.04, pause.set)
                 await pause.wait()
                 assert (await peer.next("event"))["seq"] == seq
+            assert application.of(SubscriberLeft) == []
 
     run(main)
 
