@@ -157,7 +157,8 @@ def snapshot_frames(fields: dict[str, Any], state: bytes, *, max_bytes: int) -> 
     """Write a snapshot around a state's bytes: whole where that fits, else in parts.
 
     `fields` are those of the frame but `state`, its `type` first. `max_bytes` bounds each frame;
-    it is at least `MIN_MAX_PAYLOAD`, where fields within their bounds leave room for a chunk.
+    it is at least `MIN_MAX_PAYLOAD`, where fields within their bounds, and an epoch of at most 32
+    ASCII characters, leave room for a chunk.
 
     Spec: Server to client.
     """
@@ -166,8 +167,8 @@ def snapshot_frames(fields: dict[str, Any], state: bytes, *, max_bytes: int) -> 
     if len(whole) <= max_bytes:
         return [whole]
     text = state.decode()
-    # No character takes more than four bytes, escaped or not: JSON text has no control characters.
-    step = (max_bytes - len(head) - _PART_ROOM) // 4
+    # JSON text has no control characters: an escaped character takes two bytes, others up to four.
+    step = (max_bytes - len(head) - _PART_ROOM) // (2 if text.isascii() else 4)
     chunks = [text[start : start + step] for start in range(0, len(text), step)]
     return [
         encode_object({**fields, "part": part, "parts": len(chunks), "chunk": chunk})

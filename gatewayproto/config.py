@@ -12,7 +12,8 @@ from gatewayproto.frames import DEFAULT_MAX_PAYLOAD, MAX_INT, MIN_MAX_PAYLOAD, C
 from gatewayproto.projection import Projection, Transcript
 from gatewayproto.versions import VersionRange
 
-_ENVELOPE_ROOM = 512
+_LARGEST_EVENT = DEFAULT_MAX_PAYLOAD - 512
+"""What fits a frame of default size in any form: version 1 adds a cursor and a sequence."""
 
 
 _SHORTEST = 0.001
@@ -45,6 +46,8 @@ class GatewayConfig:
       as long. `max_pending_requests` bounds the messages not yet done and, ten times over, the
       ids remembered.
     - `max_payload`: the largest frame taken, in bytes.
+    - `max_event`: the largest encoded event that may be published, in bytes; one that fits every
+      client of default `max_payload`, whatever this server itself takes.
     - `retain`, `retain_transient`: events that a session's journal keeps, by kind;
       `retain_bytes` bounds both together.
     - `send_window`: payload bytes that a connection may have in its transport's buffer;
@@ -70,6 +73,7 @@ class GatewayConfig:
     request_ttl: float = field(default=300.0, validator=_seconds)
     max_pending_requests: int = field(default=100, validator=_count(1))
     max_payload: int = field(default=DEFAULT_MAX_PAYLOAD, validator=_count(MIN_MAX_PAYLOAD))
+    max_event: int = field(default=_LARGEST_EVENT, validator=_count(1, _LARGEST_EVENT))
     retain: int = field(default=1000, validator=_count(0))
     retain_transient: int = field(default=1000, validator=_count(0))
     retain_bytes: int = field(default=8 * 1024 * 1024, validator=_count(0))
@@ -85,11 +89,6 @@ class GatewayConfig:
     retry_after: float = field(default=5.0, validator=_seconds)
     presence_max: int = field(default=100, validator=_count(0))
     projection: Callable[[], Projection] = Transcript
-
-    @property
-    def max_event(self) -> int:
-        """The largest encoded event, in bytes, that fits every client of default `max_payload`."""
-        return min(self.max_payload, DEFAULT_MAX_PAYLOAD) - _ENVELOPE_ROOM
 
 
 @frozen(kw_only=True)

@@ -59,10 +59,16 @@ _INPUT_OF: Final[dict[type, Input]] = {
 """The frames that this server knows; `abort` and `auth` it reads but does not serve."""
 
 
-def classify(parsed: Parsed) -> tuple[Input, Any]:
+_SINCE_VERSION_2: Final = frozenset({"resume", "resync", "auth"})
+"""To version 1 these are types that nobody knows, whatever their fields."""
+
+
+def classify(parsed: Parsed, state: State) -> tuple[Input, Any]:
     """Sort a client's JSON object into the table's inputs. Raises `FrameError` for no frame."""
     if parsed.type in {"hello", "join"}:
         return Input.HANDSHAKE, parsed  # its versions are read before its fields are checked
+    if state is State.LIVE_V1 and parsed.type in _SINCE_VERSION_2:
+        return Input.UNKNOWN, parsed
     frame = codec.client_frame(parsed)
     return _INPUT_OF.get(type(frame), Input.UNKNOWN), frame
 
@@ -71,7 +77,7 @@ def receive(link: Link, data: bytes, now: float) -> None:
     """Take one frame's bytes, whatever they are."""
     try:
         parsed = codec.parse(data, max_bytes=link.context.config.max_payload)
-        input_, argument = classify(parsed)
+        input_, argument = classify(parsed, link.state)
     except FrameError as error:
         bad = error.code in {ErrorCode.MALFORMED_FRAME, ErrorCode.PAYLOAD_TOO_LARGE}
         input_, argument = (Input.MALFORMED if bad else Input.INVALID), error

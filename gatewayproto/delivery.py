@@ -51,6 +51,7 @@ class _Turn(Enum):
     HEAD = auto()
     NO_ROOM = auto()
     AGAIN = auto()
+    TOO_LARGE = auto()
 
 
 @define(eq=False)
@@ -125,12 +126,12 @@ class Delivery:
 
     # -- the act ------------------------------------------------------------------------------
 
-    def attach(self, session: Session, now: float) -> Pumped:
-        """Send the snapshot that leaves together with the welcome, whatever it takes."""
+    def attach(self, session: Session, now: float, *, at_once: bool) -> Pumped:
+        """Take the snapshot that the welcome announces, and send it `at_once` whatever it takes."""
         pumped = Pumped()
         if self.due is not None:
             self._begin_snapshot(session, self.due, pumped)
-            if self.parts:
+            if self.parts and at_once:
                 self._send(self.parts.popleft(), pumped, now)
         return pumped
 
@@ -143,6 +144,13 @@ class Delivery:
                 self._lag(pumped, now, max_lags, lag_period)
                 continue
             turn = self._step(session, pumped, now)
+            if turn is _Turn.TOO_LARGE:
+                # Only a snapshot, in parts, can account for an event beyond what this peer takes.
+                turn = _Turn.AGAIN
+                if self.version == 1:
+                    pumped.close = ErrorCode.PAYLOAD_TOO_LARGE
+                else:
+                    self._lag(pumped, now, max_lags, lag_period)
         return pumped
 
     def _step(self, session: Session, pumped: Pumped, now: float) -> _Turn:
@@ -153,7 +161,7 @@ class Delivery:
             return _Turn.AGAIN  # the journal may have moved on while they waited
         if self.due is not None:
             # Not before there is room for it, so that it is as fresh as it can be.
-            size = min(len(session.state().body), self.max_payload)
+            size = min(session.state_size or len(session.state().body), self.max_payload)
             if not self.credit.room_for(size):
                 return _Turn.NO_ROOM
             self._begin_snapshot(session, self.due, pumped)
@@ -172,7 +180,7 @@ class Delivery:
     def _send_entries(self, session: Session, pumped: Pumped, now: float) -> _Turn:
         for frame in self._owed(session):
             if len(frame) > self.max_payload:
-                return self._cover(pumped)
+                return _Turn.TOO_LARGE
             if not self.credit.room_for(len(frame)):
                 return _Turn.NO_ROOM
             self._send(frame, pumped, now)
@@ -201,14 +209,6 @@ class Delivery:
         if self.recovery is not None and self.position >= self.recovery.target:
             yield codec.encode(CaughtUp(cursor=self.position, nonce=self.recovery.nonce))
             self.recovery = None
-
-    def _cover(self, pumped: Pumped) -> _Turn:
-        """An event exceeds what this peer takes: only a snapshot, in parts, can account for it."""
-        if self.version == 1:
-            pumped.close = ErrorCode.PAYLOAD_TOO_LARGE
-        else:
-            self.due = SnapshotDue("lagged", self.recovery.nonce if self.recovery else None)
-        return _Turn.AGAIN
 
     def _frame(self, entry: Entry) -> bytes:
         if self.version == 1:

@@ -21,9 +21,9 @@ MAX_REQUEST_ID: Final = 128
 """The longest request_id, in characters."""
 DEFAULT_MAX_PAYLOAD: Final = 1_048_576
 """What a client that states no `max_payload` takes, in bytes."""
-MIN_MAX_PAYLOAD: Final = 4096
+MIN_MAX_PAYLOAD: Final = 1024
 """The least `max_payload` that a client may state: a welcome must fit."""
-MAX_NONCE: Final = 512
+MAX_NONCE: Final = 128
 """The longest nonce, in characters: a `pong` and every part of a snapshot repeat it, and must fit
 the least `max_payload`."""
 
@@ -35,9 +35,11 @@ MaxPayload = Annotated[int, Meta(ge=MIN_MAX_PAYLOAD, le=MAX_INT)]
 Milliseconds = Annotated[int, Meta(ge=0, le=MAX_INT)]
 Count = Annotated[int, Meta(ge=0, le=MAX_INT)]
 Name = Annotated[str, Meta(min_length=1)]
+AgentId = Annotated[str, Meta(min_length=1, max_length=128)]
 Epoch = Annotated[str, Meta(min_length=1, max_length=64)]
 RequestId = Annotated[str, Meta(min_length=1, max_length=MAX_REQUEST_ID)]
 Nonce = Annotated[str, Meta(max_length=MAX_NONCE)]
+ShortText = Annotated[str, Meta(max_length=256)]
 Object = dict[str, Any]
 ResyncReason = Literal[
     "session_unknown",
@@ -76,8 +78,8 @@ class Event:
 class ClientInfo:
     """What a client says of itself; shown to others in the presence list."""
 
-    name: str | None = None
-    version: str | None = None
+    name: ShortText | None = None
+    version: ShortText | None = None
 
 
 # -- client to server -------------------------------------------------------------------------
@@ -87,7 +89,7 @@ class ClientInfo:
 class Hello:
     """Opens or resumes a session; `hello_ok` or `hello_error` answers. Spec: Client to server."""
 
-    agent_id: Name
+    agent_id: AgentId
     protocol_min: Version | None = None
     protocol_max: Version | None = None
     capabilities: tuple[str, ...] | None = None
@@ -105,7 +107,7 @@ class Hello:
 class Join:
     """The handshake under its older name; `joined` or `error` answers. Spec: Client to server."""
 
-    agent_id: Name
+    agent_id: AgentId
     min_version: Version | None = None
     max_version: Version | None = None
     capabilities: tuple[str, ...] | None = None

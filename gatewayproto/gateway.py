@@ -64,7 +64,7 @@ class Gateway:
 
     `handle` is its only entry; it returns what to do, in order. `now` is a monotonic time in
     seconds that never goes back between calls. `ids` makes session ids, epochs, client ids and
-    nonces: strings of at least 122 random bits, 1 to 64 characters, without a dot.
+    nonces: strings of at least 122 random bits, 1 to 32 ASCII characters, without a dot.
 
     Spec: the whole of it, the server's side.
     """
@@ -114,6 +114,16 @@ class Gateway:
             live.received(session_id, message_id, message)
             for message_id, message in pending.items()
         )
+
+    @property
+    def connections(self) -> tuple[int, ...]:
+        """The numbers of the connections that the machine takes for open, oldest first."""
+        return tuple(self._connections)
+
+    @property
+    def last_connection(self) -> int:
+        """The number of the newest connection ever opened, 0 before any."""
+        return self._last_connection
 
     @property
     def session_ids(self) -> tuple[str, ...]:

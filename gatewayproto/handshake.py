@@ -6,6 +6,8 @@ deciding on the session as it stands when the application accepts.
 Spec: Versions; The welcome (the decision table); Version 1.
 """
 
+from typing import Final
+
 from attrs import field, frozen
 
 from gatewayproto import codec, versions
@@ -21,6 +23,9 @@ from gatewayproto.frames import (
     ResyncReason,
 )
 from gatewayproto.session import Session
+
+_WELCOME_ROOM: Final = 768
+"""Bytes of a welcome at its largest, but for the agent's id and what may be left out of it."""
 
 
 @frozen(kw_only=True)
@@ -124,6 +129,9 @@ def read(parsed: Parsed, config: GatewayConfig) -> Request | Refusal:
     except FrameError as error:
         return refuse(error.code, error.detail)
     assert isinstance(hello, Hello | Join)
+    room = hello.max_payload or DEFAULT_MAX_PAYLOAD
+    if len(codec.canonical(hello.agent_id)) + _WELCOME_ROOM > room:
+        return refuse(ErrorCode.INVALID_PROTOCOL_HELLO, "max_payload has no room for a welcome")
     return _request(hello, version, offer.counts_as)
 
 

@@ -36,8 +36,8 @@ class Link:
     """One connection. `number` is its driver's name for it.
 
     `token` is the upgrade's, for a handshake that carries none. `held` are the answers to what
-    came before the welcome, which nothing precedes. `last_sign` is when the peer last showed a
-    sign of life, `last_ping` when it was last pinged.
+    came before the welcome, which nothing precedes, and `held_size` their bytes. `last_sign` is
+    when the peer last showed a sign of life, `last_ping` when it was last pinged.
     """
 
     number: int
@@ -53,6 +53,7 @@ class Link:
     delivery: Delivery | None = None
     client_id: str = ""
     held: list[bytes] = field(factory=list)
+    held_size: int = 0
     violations: int = 0
     last_sign: float = 0.0
     last_ping: float = 0.0

@@ -21,7 +21,6 @@ from gatewayproto.frames import (
     Pong,
     Resume,
     Resync,
-    UnknownFrame,
 )
 from gatewayproto.link import Link, State
 from gatewayproto.requests import Refused
@@ -106,7 +105,7 @@ def leave(link: Link, _: Leave, now: float) -> None:
     link.end(CLOSE_NORMAL, "leave", now)
 
 
-def answer_unknown(link: Link, _: UnknownFrame, now: float) -> None:
+def answer_unknown(link: Link, _: object, now: float) -> None:
     """Say that the type is unknown and go on."""
     link.answer_error(ErrorCode.UNKNOWN_TYPE, "this frame type is not known here", now)
 
@@ -115,8 +114,6 @@ def answer_invalid(link: Link, error: FrameError, now: float) -> None:
     """Say which field is off and go on."""
     if error.code is ErrorCode.INVALID_REQUEST:
         _nack(link, error.code, error.detail, None, now)
-    elif link.state is State.LIVE_V1:  # of a `resume`, which version 1 does not know
-        link.answer_error(ErrorCode.UNKNOWN_TYPE, "this frame type is not known here", now)
     else:
         link.answer_error(error.code, error.detail, now)
 

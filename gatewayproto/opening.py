@@ -57,7 +57,8 @@ def hold_not_joined(link: Link, frame: object, now: float) -> None:
 
 def _hold(link: Link, frame: bytes, now: float) -> None:
     link.held.append(frame)
-    if sum(map(len, link.held)) > link.context.config.answer_window:
+    link.held_size += len(frame)
+    if link.held_size > link.context.config.answer_window:
         _reject(link, ErrorCode.RATE_LIMITED, "too many frames before the welcome", now)
 
 
@@ -108,7 +109,7 @@ def _attach(link: Link, request: Request, decision: Decision, session: Session, 
     link.last_sign = link.last_ping = now
     link.watch(now)
     _welcome(link, encode_welcome(link.context, request, decision, session), now)
-    held, link.held, link.request = link.held, [], None
+    held, link.held, link.held_size, link.request = link.held, [], 0, None
     for frame in held:
         link.answer(frame, now)
     link.pump(now)
@@ -117,10 +118,12 @@ def _attach(link: Link, request: Request, decision: Decision, session: Session, 
 def _welcome(link: Link, welcome: bytes, now: float) -> None:
     """Send the welcome, and with it the snapshot that it announces."""
     delivery, session = link.live()
-    fresh = link.credit.outstanding == 0
+    # After a second version 1 handshake, what was sent before it may still be on its way: the
+    # snapshot then waits for its room, as of the cursor that the welcome names.
+    at_once = link.credit.outstanding == 0
     link.answer(welcome, now)
-    if fresh:  # else, after a second version 1 handshake, the snapshot waits for its room
-        link.carry_out(delivery.attach(session, now), now)
+    if link.state is not State.CLOSED:
+        link.carry_out(delivery.attach(session, now, at_once=at_once), now)
 
 
 def _delivery(link: Link, request: Request, decision: Decision, session: Session) -> Delivery:

@@ -10,7 +10,7 @@ Spec: Snapshots.
 from bisect import bisect_left
 from collections import deque
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from attrs import define, field
 
@@ -39,7 +39,8 @@ class Projection(Protocol):
 
 
 _DURABLE_FIELDS = ("source", "target", "run_id", "request_id", "final", "expects_reply")
-_MAX_QUESTIONS = 64
+MAX_QUESTIONS: Final = 1000
+"""How many open questions a session keeps; beyond it the oldest gives way."""
 
 
 @define
@@ -102,11 +103,12 @@ class Transcript:
       events without `data.text`, the latest `data`.
     - `questions`: the ids of events that expect a reply and have none yet. An event whose
       `data.reply_to` is such an id closes it.
-    - `truncated`: true once messages were shed.
+    - `truncated`: true once messages or questions were shed.
 
-    `max_bytes` bounds the encoded messages; beyond it the oldest are shed. Each open run keeps at
-    most an eighth of that, its newest part. The two bounds are apart because a run's text must
-    not decide which messages are left: a client that skipped the run would shed others.
+    `max_bytes` bounds the encoded messages; beyond it the oldest are shed, all but the newest.
+    Each open run keeps at most an eighth of that, its newest part. The two bounds are apart
+    because a run's text must not decide which messages are left: a client that skipped the run
+    would shed others.
     """
 
     def __init__(self, max_bytes: int = 512 * 1024) -> None:
@@ -180,14 +182,16 @@ class Transcript:
 
     def _open_question(self, event_id: str) -> None:
         self._questions[event_id] = None
-        if len(self._questions) > _MAX_QUESTIONS:
+        if len(self._questions) > MAX_QUESTIONS:
             del self._questions[next(iter(self._questions))]
+            self._truncated = True
 
     def _add(self, message: Object) -> None:
         size = _size(message)
         self._messages.append((message, size))
         self._size += size
-        while self._size > self._max_bytes:
+        # The newest stays whatever its size: nobody who starts from here has seen it.
+        while self._size > self._max_bytes and len(self._messages) > 1:
             _, size = self._messages.popleft()
             self._size -= size
             self._truncated = True

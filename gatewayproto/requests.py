@@ -11,9 +11,9 @@ from msgspec import convert
 from gatewayproto import codec
 from gatewayproto.errors import ErrorCode
 from gatewayproto.frames import Message, Object
+from gatewayproto.projection import MAX_QUESTIONS
 
 _IDS_PER_PENDING = 10
-_MAX_QUESTIONS = 1000
 
 
 @frozen
@@ -96,7 +96,7 @@ class Inbox:
     def ask(self, event_id: str) -> None:
         """An event that expects a reply was published."""
         self._questions.setdefault(event_id, False)
-        if len(self._questions) > _MAX_QUESTIONS:
+        if len(self._questions) > MAX_QUESTIONS:
             answered = (known for known, done in self._questions.items() if done)
             del self._questions[next(answered, next(iter(self._questions)))]
 

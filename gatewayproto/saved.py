@@ -132,6 +132,7 @@ def _load_connection(context: Context, fields: Object, now: float) -> Link:
         request=fields["request"] and msgspec.convert(fields["request"], Request),
         client_id=fields["client_id"],
         held=[frame.encode() for frame in fields["held"]],
+        held_size=sum(len(frame.encode()) for frame in fields["held"]),
         violations=fields["violations"],
         last_sign=now - fields["last_sign"],
         last_ping=now - fields["last_ping"],

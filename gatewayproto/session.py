@@ -31,7 +31,10 @@ class State:
 
 @define(eq=False)
 class Session:
-    """One ordered stream of events between an agent and its clients."""
+    """One ordered stream of events between an agent and its clients.
+
+    `state_size` is the encoded size of the state, in bytes, when it was last asked for.
+    """
 
     session_id: str
     epoch: str
@@ -40,6 +43,7 @@ class Session:
     journal: Journal
     projection: Projection
     inbox: Inbox
+    state_size: int = 0
     _state: State | None = None
 
     @classmethod
@@ -78,6 +82,7 @@ class Session:
         if self._state is None:
             state = self.projection.state()
             self._state = State(self.journal.cursor, state, codec.encode_object(state))
+            self.state_size = len(self._state.body)
         return self._state
 
     def floor(self, version: int) -> int:
@@ -96,6 +101,7 @@ class Session:
             "journal": self.journal.to_state(),
             "projection": self.projection.state(),
             "inbox": self.inbox.to_state(now),
+            "state_size": self.state_size,
         }
 
     @classmethod
@@ -111,6 +117,7 @@ class Session:
         session.journal = Journal.from_state(_retention(config), state["journal"])
         session.projection.load(state["projection"])
         session.inbox.load(state["inbox"], now)
+        session.state_size = state["state_size"]
         return session
 
 
@@ -126,8 +133,9 @@ def encode_published(config: GatewayConfig, session: Session, event: Event) -> E
     """Check and encode an event that is to be published.
 
     Raises `LocalProtocolError` for what no client could be sent: data that is no JSON or nests too
-    deep, an encoding over `max_event` bytes, a `final` that is transient or names no run, one open
-    run too many, a session whose seqs are used up. Nothing has changed then.
+    deep, an encoding over `max_event` bytes, a `final` that is transient or names no run, a
+    question that is transient, one open run too many, a session whose seqs are used up. Nothing
+    has changed then.
 
     Spec: Framing; Terms.
     """
@@ -140,6 +148,8 @@ def encode_published(config: GatewayConfig, session: Session, event: Event) -> E
         raise LocalProtocolError(f"the event takes {len(body)} bytes, over {config.max_event}")
     if event.final and (event.transient or event.run_id is None):
         raise LocalProtocolError("a final event is durable and names its run")
+    if event.expects_reply and event.transient:
+        raise LocalProtocolError("an event that expects a reply is durable")
     _check_room(config, session.journal, event)
     return encoded
 

@@ -3,7 +3,6 @@
 Spec: The welcome; Version 1.
 """
 
-from collections.abc import Sequence
 from typing import Final
 
 from gatewayproto import codec, versions
@@ -46,7 +45,8 @@ def encode_welcome(
     """Write the welcome; the subscriber itself is in its presence list already.
 
     A list of more than `presence_max` clients, or one that the peer's `max_payload` has no room
-    for, is left out: `presence_count` is always there. So is the health where it does not fit.
+    for, is left out: `presence_count` is always there. So are the health and the
+    features where they do not fit.
     """
     fields = codec.to_object(_welcome(context, request, decision, session))
     if request.version == 1:
@@ -113,9 +113,9 @@ def _listed(subscribers: Subscribers, maximum: int) -> tuple[PresenceEntry, ...]
     return tuple(subscribers.presence.values())
 
 
-def _fit(fields: Object, max_bytes: int, optional: Sequence[str] = ("presence", "health")) -> bytes:
+def _fit(fields: Object, max_bytes: int) -> bytes:
     frame = codec.encode_object(fields)
-    for name in optional:
+    for name in ("presence", "health", "features"):
         if len(frame) <= max_bytes:
             break
         fields.pop(name, None)

@@ -12,13 +12,13 @@ from gatewayproto.backoff import Backoff
 GATEWAY_TIMES = ["heartbeat", "handshake_timeout", "resume_window", "request_ttl",
                  "stall_timeout", "lag_period", "retry_after"]  # fmt: skip
 GATEWAY_COUNTS = {
-    "max_pending_requests": 1, "max_payload": 4096, "retain": 0, "retain_transient": 0,
+    "max_pending_requests": 1, "max_payload": 1024, "retain": 0, "retain_transient": 0,
     "retain_bytes": 0, "send_window": 1, "answer_window": 1, "max_lags": 1, "max_violations": 1,
     "max_open_runs": 1, "max_connections": 1, "max_sessions": 1, "presence_max": 0,
 }  # fmt: skip
 CLIENT_TIMES = ["handshake_timeout", "recovery_timeout", "heartbeat", "request_ttl"]
 CLIENT_COUNTS = {
-    "max_payload": 4096, "max_pending_requests": 1, "server_max_payload": 4096, "max_queued": 1,
+    "max_payload": 1024, "max_pending_requests": 1, "server_max_payload": 1024, "max_queued": 1,
 }  # fmt: skip
 
 
@@ -66,14 +66,17 @@ def test_every_number_of_the_gateway_is_checked() -> None:
     numbers = {
         each.name for each in attrs.fields(GatewayConfig) if type(each.default) in {int, float}
     }
-    assert numbers == {*GATEWAY_TIMES, *GATEWAY_COUNTS}
+    assert numbers == {*GATEWAY_TIMES, *GATEWAY_COUNTS, "max_event"}
 
 
-@pytest.mark.parametrize(
-    ("max_payload", "max_event"), [(4096, 3584), (1_048_576, 1_048_064), (2**30, 1_048_064)]
-)
-def test_largest_event_leaves_room_for_its_envelope(max_payload: int, max_event: int) -> None:
-    assert gateway(max_payload=max_payload).max_event == max_event
+def test_largest_event_leaves_room_for_its_envelope() -> None:
+    """What a frame of default size has room for, whatever this server itself takes."""
+    largest = 1_048_576 - 512
+    assert gateway().max_event == gateway(max_payload=1024).max_event == largest
+    assert gateway(max_event=1).max_event == 1
+    for wrong in (0, largest + 1):
+        with pytest.raises(ValueError, match="max_event"):
+            gateway(max_event=wrong)
 
 
 def test_client_has_an_agent() -> None:

@@ -113,6 +113,7 @@ def integer(minimum: int) -> Kind:
 _NO_STRING: tuple[Any, ...] = (5, 5.5, True, [], {}, ["text"])
 STRING = Kind(("", "text", "\u00e9\u4e16\U0001f600\x00\x7f\u2028", "x" * 1000), _NO_STRING)
 NAME = Kind(("a", "some name"), ("", *_NO_STRING))
+AGENT_ID = Kind(("a", "\U0001f600" * 128), ("", "a" * 129, *_NO_STRING))
 EPOCH = Kind(("e", "\U0001f600" * 64), ("", "e" * 65, *_NO_STRING))
 REQUEST_ID = Kind(("r", "\U0001f600" * 128), ("", "r" * 129, *_NO_STRING))
 BOOLEAN = Kind((True, False), ("true", 1, 0, 1.0, [], {}))
@@ -125,19 +126,20 @@ SEQ = integer(1)
 VERSION = integer(1)
 COUNT = integer(0)
 
-CLIENT = record({"name?": STRING, "version?": STRING})
+SHORT = Kind(("", "é" * 256), ("n" * 257, *_NO_STRING))
+CLIENT = record({"name?": SHORT, "version?": SHORT})
 _HANDSHAKE: dict[str, Kind] = {
-    "agent_id": NAME,
+    "agent_id": AGENT_ID,
     "capabilities?": list_of(STRING),
     "session_id?": STRING,
     "epoch?": EPOCH,
     "since?": CURSOR,
     "start?": one_of("replay", "snapshot"),
     "token?": STRING,
-    "max_payload?": integer(4096),
+    "max_payload?": integer(1024),
     "client?": nested(CLIENT),
 }
-_NONCE = {"nonce?": Kind(("", "\x00" * 512), ("n" * 513, *_NO_STRING))}
+_NONCE = {"nonce?": Kind(("", "\x00" * 128), ("n" * 129, *_NO_STRING))}
 
 CLIENT_TO_SERVER: dict[str, Record] = {
     "hello": record({**_HANDSHAKE, "protocol_min?": VERSION, "protocol_max?": VERSION}),

@@ -126,16 +126,15 @@ class Account:
     recovery: tuple[int, str] | None = None
     nonces: set[str] = field(factory=set)
     chunks: list[str] = field(factory=list)
-    lagged: bool = False
+    lagged_at: int | None = None
     seen: list[str] = field(factory=list)
 
-    def take(self, frames: list[Frame], epoch: str, *, lagged: bool, pumped: bool) -> None:
+    def take(self, frames: list[Frame], epoch: str, *, lagged_at: int | None) -> None:
         """Account for frames that were sent in one turn.
 
-        `lagged`: the gateway said that this follower lost its place; `pumped`: it was sent all
-        that there was room for.
+        `lagged_at` is where the gateway said that this follower lost its place.
         """
-        self.lagged = lagged
+        self.lagged_at = lagged_at
         for frame in frames:
             kind = frame["type"]
             if kind in {"pong", "ping", "message_ack"}:
@@ -156,13 +155,14 @@ class Account:
                 case _:
                     raise AssertionError(f"unexpected {frame}")
             self.seen.append(kind if kind != "snapshot" else f"snapshot {frame.get('reason')}")
-        if self.lagged or (pumped and self._is_barred()):
-            self.due, self.due_since, self.lagged = "lagged", self.cursor, False
+        if self.lagged_at is not None:
+            self._check_reason("lagged")
+            self.due, self.due_since = "lagged", self.cursor
 
     def _nothing_else_first(self) -> None:
         """Nothing may go before a snapshot that is due, or a `caught_up` whose head is reached."""
         assert self.due is None, f"a frame before the snapshot {self.due}"
-        assert not self.lagged
+        assert self.lagged_at is None or self.cursor < self.lagged_at
         assert all(self.cursor < head for head in self._heads())
 
     def _event(self, frame: Frame) -> None:
@@ -249,9 +249,10 @@ class Account:
         if self.due is not None:
             assert reason == self.due
             return
-        assert reason == "lagged"
-        assert self.lagged or self._is_barred(), "a snapshot that nothing called for"
-        self.lagged = False
+        assert (reason, self.lagged_at) == ("lagged", self.cursor)
+        overrun = self.cursor < self.ledger.oldest(self.version) - 1
+        assert overrun or self._is_barred(), "a snapshot that nothing called for"
+        self.lagged_at = None
 
     def _is_barred(self) -> bool:
         """Whether the next frame is an event that is too large for this peer."""

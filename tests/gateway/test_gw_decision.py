@@ -7,7 +7,13 @@ import pytest
 from attrs import frozen
 
 from gatewayproto.actions import SessionExpired, SessionOpened
-from gatewayproto.inputs import ChangeEpoch, ConnectionOpened, FrameReceived, SetHealth
+from gatewayproto.inputs import (
+    ChangeEpoch,
+    ConnectionClosed,
+    ConnectionOpened,
+    FrameReceived,
+    SetHealth,
+)
 from tests.gateway.gwworld import MAX_INT, Frame, Peer, World, encode, handshake, kinds, seqs
 
 VERSIONS = pytest.mark.parametrize("version", [1, 2])
@@ -307,8 +313,8 @@ def test_snapshot_of_a_second_version_1_handshake_waits_for_its_room() -> None:
     world.publish(before.session_id)
     assert kinds(peer.take()) == []
     frames = peer.drain_all()
-    assert kinds(frames) == ["snapshot"]
-    assert frames[0]["state"]["event_cursor"] == HEAD + 1
+    assert kinds(frames) == ["snapshot", "replay"]
+    assert frames[0]["state"]["event_cursor"] == HEAD == peer.welcome["sequence"]
     world.publish(before.session_id)
     assert seqs(peer.drain_all()) == [HEAD + 2]
 
@@ -386,32 +392,39 @@ def test_presence_lists_the_session_alone_and_beyond_its_bound_a_count() -> None
 
 def test_welcome_leaves_out_what_a_small_peer_has_no_room_for() -> None:
     world = World.make()
-    first = world.connect(client={"name": "n" * 3000})
-    peer = world.connect(session_id=first.session_id, max_payload=4096, client={"name": "x" * 999})
+    first = world.connect(client={"name": "n" * 256, "version": "v" * 256})
+    named = {"session_id": first.session_id, "client": {"name": "x" * 256}}
+    peer = world.connect(**named, max_payload=1400)
     assert "presence" not in peer.welcome
     assert peer.welcome["presence_count"] == 2
     assert peer.welcome["health"] == {}
-    roomy = world.connect(session_id=first.session_id)
+    roomy = world.connect(**named)
     assert len(roomy.welcome["presence"]) == 3
 
 
-def test_health_makes_room_for_the_welcome_last() -> None:
+def test_health_and_features_make_room_for_the_welcome_last() -> None:
     world = World.make()
-    world.give(SetHealth(health={"pad": "x" * 2000}))
-    roomy = world.connect(agent_id="a" * 2500)
-    assert len(roomy.welcome["health"]["pad"]) == 2000
-    peer = world.connect(agent_id="a" * 2500, max_payload=4096)
+    world.give(SetHealth(health={"pad": "x" * 1000}))
+    roomy = world.connect(agent_id="a" * 128)
+    assert len(roomy.welcome["health"]["pad"]) == 1000
+    peer = world.connect(agent_id="a" * 128, max_payload=1500)
     assert not {"health", "presence"} & set(peer.welcome)
     assert peer.welcome["presence_count"] == 1
+    assert peer.welcome["features"]["methods"]
+    smallest = world.connect(agent_id="a" * 128, max_payload=1024)
+    assert not {"health", "presence", "features"} & set(smallest.welcome)
 
 
-@pytest.mark.xfail(
-    reason="an agent_id may be as long as a frame, and the welcome repeats it: the bound is missing"
-)
-def test_welcome_never_exceeds_what_its_client_takes() -> None:
+@pytest.mark.parametrize("version", [1, 2])
+@pytest.mark.parametrize("agent_id", ["a" * 128, "\u0000" * 128, "\U0001f600" * 128])
+def test_welcome_never_exceeds_what_its_client_takes(version: int, agent_id: str) -> None:
+    """`Peer.received` holds every frame to its receiver's limit."""
     world = World.make()
-    peer = world.connect(agent_id="a" * 5000, max_payload=4096)
-    assert peer.closed
+    for max_payload in range(1024, 2048, 64):
+        peer = world.connect(version, agent_id=agent_id, max_payload=max_payload)
+        assert peer.closed == ("session_id" not in peer.welcome)
+        if peer.closed:
+            assert peer.code == 4501
 
 
 def test_connection_numbers_only_rise() -> None:
@@ -429,3 +442,6 @@ def test_connection_numbers_only_rise() -> None:
     with pytest.raises(Exception, match="never opened"):
         world.give(FrameReceived(0, b"{}"))
     assert world.state() == before
+    assert (world.gateway.connections, world.gateway.last_connection) == ((7,), 7)
+    world.give(ConnectionClosed(7))
+    assert (world.gateway.connections, world.gateway.last_connection) == ((), 7)

@@ -205,7 +205,6 @@ class Play:
         assert lagged.keys() <= pumped
         for number, account in tuple(self.accounts.items()):
             if number in lagged:
-                assert lagged[number] < self.ledger.oldest(account.version) - 1
                 self.seen[f"lagged v{account.version}"] += 1
             frames = account.peer.take()
             unknown = [f for f in frames if f["type"] == "error"]
@@ -215,22 +214,24 @@ class Play:
             account.take(
                 frames,
                 self.epoch,
-                lagged=number in lagged and not closed,
-                pumped=number in pumped and not closed,
+                lagged_at=None if closed else lagged.get(number),
             )
             self.seen.update(account.seen)
             account.seen.clear()
             if closed:
-                self.check_close(account, lagged=number in lagged)
+                self.check_close(account, lagged.get(number))
                 del self.accounts[number]
             elif account.peer.owed == 0:
                 account.settled()
 
-    def check_close(self, account: Account, *, lagged: bool) -> None:
+    def check_close(self, account: Account, lagged_at: int | None) -> None:
         """Only version 1 is ever closed here: for what version 2 gets a snapshot."""
         assert account.version == 1
-        assert account.peer.code == (4002 if lagged else 4507)
-        assert lagged or account.peer.limit == 4096
+        assert account.peer.code == (4507 if lagged_at is None else 4002)
+        if lagged_at is None:
+            assert account.peer.limit == 4096
+        else:
+            assert lagged_at == account.cursor < self.ledger.oldest(1) - 1
         self.seen[f"closed {account.peer.code}"] += 1
 
     def finish(self) -> None:

@@ -306,7 +306,7 @@ def depth(value: Any) -> int:
 @pytest.mark.parametrize("pad", ["x", "é", '"', "\u0000"])
 def test_largest_event_fits_every_client_of_default_size(pad: str) -> None:
     """That each frame fits its receiver is held by `Peer.received`."""
-    world = World.make(max_payload=8192, send_window=10**7)
+    world = World.make(max_event=8192 - 512, send_window=10**7)
     maker = world.connect()
     peers = [world.connect(n, session_id=maker.session_id, max_payload=8192) for n in (1, 2)]
     low, high = 0, 8192

@@ -26,7 +26,7 @@ def joined(frames: list[Frame]) -> Any:
 @settings(max_examples=60)
 @given(
     st.lists(st.text(max_size=900), min_size=1, max_size=8),
-    st.integers(4096, 9000),
+    st.integers(1024, 9000),
     st.sampled_from(["n", "\u0000" * 128, "\U0001f600" * 128]),
 )
 def test_large_snapshot_comes_in_parts_that_each_fit(

@@ -142,9 +142,6 @@ def test_unknown_type_is_answered_and_never_closes(version: int, kind: str) -> N
     assert not peer.closed
 
 
-@pytest.mark.xfail(
-    reason="the fields of a type that version 1 does not know are checked before its type is"
-)
 @pytest.mark.parametrize(
     "frame",
     [
