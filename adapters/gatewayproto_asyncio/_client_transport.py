@@ -57,13 +57,14 @@ class ClientTransport(asyncio.Protocol):
         self._told = False
         self._paused = False
         self._reading = True
+        self._wanted = True
         self._discarding = False
         self._flush_wanted = False
 
     @property
     def reading(self) -> bool:
-        """Whether what comes in is read."""
-        return self._reading
+        """Whether the owner wants what comes in."""
+        return self._wanted
 
     # -- for the client -----------------------------------------------------------------------
 
@@ -74,6 +75,12 @@ class ClientTransport(asyncio.Protocol):
 
     def read(self, *, on: bool) -> None:
         """Read on, or leave what comes in to the network, which will hold the peer back."""
+        self._wanted = on
+        self._read_or_not()
+
+    def _read_or_not(self) -> None:
+        """Nothing is read either while the peer takes nothing: it might ask for ever more."""
+        on = self._wanted and not self._paused
         if on == self._reading or self._transport is None or self._told:
             return
         self._reading = on
@@ -136,10 +143,12 @@ class ClientTransport(asyncio.Protocol):
     def pause_writing(self) -> None:
         """See asyncio."""
         self._paused = True
+        self._read_or_not()
 
     def resume_writing(self) -> None:
         """See asyncio."""
         self._paused = False
+        self._read_or_not()
         self._want_flush()
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - why is all the same

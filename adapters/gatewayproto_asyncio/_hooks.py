@@ -49,9 +49,17 @@ class Hooks:
                     self._authenticate(event), name=f"gatewayproto join {event.connection}"
                 )
             case MessageReceived():
-                self._enqueue(event)
+                self.take_up(event)
             case _:
                 pass
+
+    def take_up(self, message: MessageReceived) -> None:
+        """Work on a message, after those of its session that came before."""
+        inbox = self._inboxes.get(message.session_id)
+        if inbox is None:
+            inbox = self._inboxes[message.session_id] = deque()
+            self.tasks.start(self._work(message.session_id), name="gatewayproto messages")
+        inbox.append(message)
 
     def forget(self, connection: int) -> None:
         """A connection is gone: nobody waits for the decision on it."""
@@ -85,13 +93,6 @@ class Hooks:
         # Before the machine hears: it may close the connection, which cancels what is in here.
         self._joins.pop(join.connection, None)
         self._give(answer)
-
-    def _enqueue(self, message: MessageReceived) -> None:
-        inbox = self._inboxes.get(message.session_id)
-        if inbox is None:
-            inbox = self._inboxes[message.session_id] = deque()
-            self.tasks.start(self._work(message.session_id), name="gatewayproto messages")
-        inbox.append(message)
 
     async def _work(self, session_id: str) -> None:
         """Work on the messages of one session until there are none."""

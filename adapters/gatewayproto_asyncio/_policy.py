@@ -4,17 +4,20 @@ from collections.abc import Iterable, Mapping
 from typing import Final
 from urllib.parse import urlsplit
 
-_DEFAULT_PORTS: Final = {"http": ":80", "https": ":443", "ws": ":80", "wss": ":443"}
+_DEFAULT_PORTS: Final = {"http": ":80", "https": ":443"}
 
 
 class OriginPolicy:
     """Which pages may connect: a browser names the page's origin, other programs name none.
 
-    Without this any page that a user looks at could open a connection in the user's name.
+    Without this any page that a user looks at could open a connection in the user's name. The
+    server's own origin is what the `Host` header names, by `https` if the server is `secure`.
+    Behind a proxy that ends TLS it is another, and has to be listed.
     """
 
-    def __init__(self, allowed: Iterable[str]) -> None:
+    def __init__(self, allowed: Iterable[str], *, secure: bool) -> None:
         self._allowed = frozenset(_normal(origin) for origin in allowed)
+        self._scheme = "https" if secure else "http"
 
     def permits(self, headers: Mapping[str, str]) -> bool:
         """Whether an upgrade with these headers (names in lower case) may go on."""
@@ -25,7 +28,7 @@ class OriginPolicy:
         if origin in self._allowed:
             return True
         scheme, separator, authority = origin.partition("://")
-        if not separator or scheme not in _DEFAULT_PORTS:
+        if not separator or scheme != self._scheme:
             return False
         host = headers.get("host", "").lower().removesuffix(_DEFAULT_PORTS[scheme])
         return authority != "" and authority == host

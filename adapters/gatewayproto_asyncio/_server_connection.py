@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Protocol, cast
+from typing import Final, Protocol, cast
 
 from gatewayproto_wsproto import (
     Closed,
@@ -24,6 +24,9 @@ from gatewayproto.inputs import (
 )
 from gatewayproto_asyncio._buffers import keep_informed
 from gatewayproto_asyncio._drain import DrainLedger
+
+_FLUSH_AT: Final = 64 * 1024
+"""Payload bytes of answers to what one read brought, above which they are written at once."""
 
 
 class Refusal(Exception):  # noqa: N818 - an answer to the peer, no failure
@@ -186,6 +189,9 @@ class Connection(asyncio.Protocol):
                 case TextReceived(data=data):
                     if self._known:
                         self._hub.give(FrameReceived(self.number, data))
+                    if self._ledger.owed > _FLUSH_AT:
+                        # A peer that asks much at once is no peer that does not read.
+                        self.flush()
                 case UpgradeRequested():
                     self._take(self._answer(event))
                 case Closed():

@@ -111,8 +111,8 @@ class Application:
         The messages of one session come one after the other, those of different sessions at the
         same time. Whether anybody is connected makes no difference. A message is done when this
         returns or raises; what it raises is logged. Cancelled when the server closes. The client
-        was told that the message is taken, and the machine remembers its `request_id` but not its
-        content: an application that must not lose it in a restart keeps it itself.
+        was told that the message is taken: one that was not done when the server closed is in the
+        saved machine, and comes again to a server that is made with it.
 
         Spec: Requests.
         """

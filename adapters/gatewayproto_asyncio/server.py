@@ -68,7 +68,7 @@ def serve(
       server's own; any other is 403. Programs that are no browsers send none.
     - `gateway`: a machine that was saved and restored or recovered, to go on with, on the clock
       `monotonic`; it must have been made with the same `config`. Connections that it still knows
-      are closed.
+      are closed, and messages that it had accepted but not completed come to `on_message` again.
     - `ssl`: to serve `wss`.
     - `close_timeout`: seconds that a connection which is being closed may take to send what is
       owed and to answer, before it is aborted.
@@ -114,7 +114,7 @@ class Server:
         self._address = (host, port)
         self._path = path
         self._config = config
-        self._origins = OriginPolicy(allow_origins)
+        self._origins = OriginPolicy(allow_origins, secure=ssl is not None)
         self._gateway = Gateway(config) if gateway is None else gateway
         self._ssl = ssl
         self._max_upgrades = max_upgrades
@@ -153,6 +153,7 @@ class Server:
             backlog=_BACKLOG,
         )
         self._address = self._listener.sockets[0].getsockname()[:2]
+        self._take_up_pending()
         self._driver.arm()
         return self
 
@@ -261,10 +262,15 @@ class Server:
 
     def _close_former(self) -> None:
         """Close what a restored machine takes for living connections: their transports are gone."""
-        former = self._gateway.to_state(now=monotonic())
-        self._last_number = former["last_connection"]
-        for connection in former["connections"]:
-            self._drive(ConnectionClosed(connection["number"]))
+        self._last_number = self._gateway.last_connection
+        for number in self._gateway.connections:
+            self._drive(ConnectionClosed(number))
+
+    def _take_up_pending(self) -> None:
+        """Work on what a restored machine had accepted and nobody completed."""
+        for session_id in self._gateway.session_ids:
+            for message in self._gateway.pending(session_id):
+                self._hooks.take_up(message)
 
     def _drive(self, input_: GatewayInput) -> tuple[GatewayAction, ...]:
         if self._driver is None:

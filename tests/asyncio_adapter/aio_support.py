@@ -348,6 +348,13 @@ class FakeConnection:
         if data and not self._writer.is_closing():
             self._writer.write(data)
 
+    async def flood(self, frame: Frame, times: int) -> None:
+        """Send one frame again and again without reading, as fast as the client takes them."""
+        for _ in range(times):
+            self.send(frame)
+            self._flush()
+            await self._writer.drain()
+
     async def close(self, code: int = 1000) -> None:
         """Close, and wait for the client's answer."""
         self._ws.close(code)

@@ -30,6 +30,14 @@ from tests.asyncio_adapter.aio_support import (
 BACKOFF = Backoff(initial=0.01, maximum=0.05)
 FAST = ClientConfig(agent_id="a", backoff=BACKOFF)
 
+POLICY = {
+    "max_payload": 2**20,
+    "heartbeat_ms": 200,
+    "resume_window_ms": 1000,
+    "request_ttl_ms": 1000,
+    "max_pending_requests": 10,
+}
+
 
 class Retries(list[RetryScheduled]):
     """Remembers the retries among a client's events."""
@@ -402,5 +410,28 @@ def test_a_server_that_cannot_prove_who_it_is_gets_no_handshake() -> None:
         ):
             await until(lambda: len(retries) >= 2)
             assert application.events == []
+
+    run(main)
+
+
+def test_a_server_that_asks_for_ever_and_reads_nothing_is_given_up() -> None:
+    """What nobody reads is not answered without an end: the client stops reading as well."""
+
+    async def main() -> None:
+        retries = Retries()
+
+        async def script(connection: FakeConnection) -> None:
+            await connection.welcome(policy=POLICY, session_id=f"s{server.opened}")
+            if server.opened == 1:
+                await connection.flood({"type": "ping", "nonce": "n" * 128, "cursor": 0}, 10**6)
+            await connection.ended()
+
+        async with (
+            FakeServer(script) as server,
+            connect(server.url, config=FAST, on_event=retries, close_timeout=0.1) as client,
+        ):
+            assert isinstance(await take(client), Joined)
+            assert isinstance(await take(client), Joined)
+            assert [each.code for each in retries] == ["liveness_timeout"]
 
     run(main)

@@ -7,9 +7,9 @@ from contextlib import asynccontextmanager
 
 import pytest
 from attrs import evolve
-from gatewayproto_asyncio import ClientSession, connect, monotonic, serve
+from gatewayproto_asyncio import ClientSession, SessionHandle, connect, monotonic, serve
 
-from gatewayproto.actions import Joined, ResumeToken, SubscriberLagged
+from gatewayproto.actions import Joined, MessageReceived, ResumeToken, SubscriberLagged
 from gatewayproto.backoff import Backoff
 from gatewayproto.config import ClientConfig, GatewayConfig
 from gatewayproto.gateway import Gateway
@@ -234,5 +234,28 @@ def test_clients_come_back_when_the_server_restarts_on_its_port() -> None:
             for client in clients:
                 await client.aclose()
             await until(lambda: second.connections == 0)
+
+    run(main)
+
+
+def test_a_message_that_was_not_done_comes_again_after_a_restart() -> None:
+    async def main() -> None:
+        async def never(_: SessionHandle, __: MessageReceived) -> None:
+            await asyncio.Event().wait()
+
+        application = Recorder(never)
+        async with serving(application) as first:
+            async with connect(first.url, config=FAST) as client:
+                for text in ("one", "two"):
+                    await within(client.send(text))
+            await first.close()
+            state = first.save()
+        assert [each.content for each in application.messages] == ["one"]
+        gateway = Gateway.recover(GatewayConfig(), state, now=monotonic(), unbroken=True)
+        again = Recorder()
+        async with serving(again, gateway=gateway):
+            await until(lambda: len(again.messages) == 2)
+            assert [each.content for each in again.messages] == ["one", "two"]
+            await until(lambda: not gateway.pending(again.messages[0].session_id))
 
     run(main)

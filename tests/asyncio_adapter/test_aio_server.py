@@ -134,7 +134,7 @@ def test_the_machine_hears_of_every_end(how: str) -> None:
         ("/ws", "https://APP.example:443", 0),
         ("/ws", "http://app.example", 403),
         ("/ws", "http://{host}", 0),
-        ("/ws", "https://{host}", 0),
+        ("/ws", "https://{host}", 403),
         ("/ws", "http://{host}.evil.example", 403),
         ("/ws", "file://{host}", 403),
     ],
@@ -674,5 +674,17 @@ def test_a_server_is_entered_once_and_used_inside() -> None:
             pass
         with pytest.raises(RuntimeError):
             await server.__aenter__()
+
+    run(main)
+
+
+def test_a_peer_that_reads_may_ask_much_at_once() -> None:
+    async def main() -> None:
+        async with serving() as server, Peer.open(server.url) as peer:
+            await peer.hello()
+            for _ in range(20_000):
+                peer.send({"type": "x"})
+            for _ in range(20_000):
+                assert (await peer.next("error"))["code"] == "unknown_type"
 
     run(main)
