@@ -46,14 +46,15 @@ RANGE_FIELDS = {
 
 
 class Ids:
-    """Ids that can be told in advance: i1, i2, ..."""
+    """Ids that can be told in advance: i1, i2, ..., of at least `width` characters."""
 
-    def __init__(self, last: int = 0) -> None:
+    def __init__(self, last: int = 0, width: int = 0) -> None:
         self.last = last
+        self.width = width
 
     def __call__(self) -> str:
         self.last += 1
-        return f"i{self.last}"
+        return f"i{self.last}".ljust(self.width, "x")
 
 
 def handshake(kind: str, version: int | None, **fields: Any) -> Frame:

@@ -393,7 +393,7 @@ def test_presence_lists_the_session_alone_and_beyond_its_bound_a_count() -> None
 def test_welcome_leaves_out_what_a_small_peer_has_no_room_for() -> None:
     world = World.make()
     first = world.connect(client={"name": "n" * 256, "version": "v" * 256})
-    named = {"session_id": first.session_id, "client": {"name": "x" * 256}}
+    named: dict[str, Any] = {"session_id": first.session_id, "client": {"name": "x" * 256}}
     peer = world.connect(**named, max_payload=1400)
     assert "presence" not in peer.welcome
     assert peer.welcome["presence_count"] == 2
@@ -402,8 +402,9 @@ def test_welcome_leaves_out_what_a_small_peer_has_no_room_for() -> None:
     assert len(roomy.welcome["presence"]) == 3
 
 
-def test_health_and_features_make_room_for_the_welcome_last() -> None:
+def test_health_makes_room_for_the_welcome_last() -> None:
     world = World.make()
+    world.ids.width = 32  # the longest there are
     world.give(SetHealth(health={"pad": "x" * 1000}))
     roomy = world.connect(agent_id="a" * 128)
     assert len(roomy.welcome["health"]["pad"]) == 1000
@@ -412,7 +413,28 @@ def test_health_and_features_make_room_for_the_welcome_last() -> None:
     assert peer.welcome["presence_count"] == 1
     assert peer.welcome["features"]["methods"]
     smallest = world.connect(agent_id="a" * 128, max_payload=1024)
-    assert not {"health", "presence", "features"} & set(smallest.welcome)
+    assert not {"health", "presence"} & set(smallest.welcome)
+    assert smallest.welcome["policy"]["max_pending_requests"] == 100
+
+
+@VERSIONS
+@SPELLINGS
+def test_welcome_at_its_largest_is_left_with_what_its_client_needs(kind: str, version: int) -> None:
+    world = World.make(
+        heartbeat=1e9,
+        resume_window=1e9,
+        request_ttl=1e9,
+        max_payload=MAX_INT,
+        max_pending_requests=MAX_INT,
+    )
+    world.ids.width = 32  # the longest there are
+    peer = world.connect(version, kind=kind, agent_id='"' * 127, max_payload=1024, since=MAX_INT)
+    welcome = peer.welcome
+    assert welcome["resync_reason"] == "session_unknown"
+    assert {"session_id", "cursor", "oldest_cursor", "sequence", "policy"} <= set(welcome)
+    assert welcome["policy"]["heartbeat_ms"] == 10**12
+    assert "presence" not in welcome
+    assert ("features" in welcome) is (version == 1)  # version 1 has fewer
 
 
 @pytest.mark.parametrize("version", [1, 2])
@@ -420,6 +442,7 @@ def test_health_and_features_make_room_for_the_welcome_last() -> None:
 def test_welcome_never_exceeds_what_its_client_takes(version: int, agent_id: str) -> None:
     """`Peer.received` holds every frame to its receiver's limit."""
     world = World.make()
+    world.ids.width = 32  # the longest there are
     for max_payload in range(1024, 2048, 64):
         peer = world.connect(version, agent_id=agent_id, max_payload=max_payload)
         assert peer.closed == ("session_id" not in peer.welcome)

@@ -258,6 +258,7 @@ def nested(depth: int) -> dict[str, Any]:
     lambda: make_event(1, transient="yes"),
     lambda: make_event(1, data={"text": "x" * 1_048_576}),
     lambda: make_event(1, final=True),
+    lambda: make_event(1, expects_reply=True, transient=True),
     lambda: make_event(1, final=True, run_id="r", transient=True),
 ])  # fmt: skip
 def test_event_that_no_client_could_be_sent_is_the_callers_mistake(
