@@ -1,7 +1,7 @@
 """One connection of the gateway: what every input means in every state.
 
-The table at the end is the whole of it. Its handlers are in `gatewayproto.opening` (before the
-welcome) and `gatewayproto.live` (after it); what they act on is in `gatewayproto.link`.
+The table at the end is the whole of it. Its handlers are in `_connection_opening` (before the
+welcome) and `_connection_live` (after it); what they act on is in `_connection_link`.
 
 Spec: Client to server; Errors; the architecture page, "Said in tables".
 """
@@ -9,7 +9,10 @@ Spec: Client to server; Errors; the architecture page, "Said in tables".
 from enum import StrEnum
 from typing import Any, Final
 
-from gatewayproto import codec, live, opening
+from gatewayproto import _connection_live as live
+from gatewayproto import _connection_opening as opening
+from gatewayproto import codec
+from gatewayproto._connection_link import Link, State
 from gatewayproto._table import (
     Cell,
     Table,
@@ -24,7 +27,6 @@ from gatewayproto._table import (
 from gatewayproto.codec import Parsed
 from gatewayproto.errors import ErrorCode, FrameError, LocalProtocolError
 from gatewayproto.frames import Leave, Message, Ping, Pong, Resume, Resync
-from gatewayproto.link import Link, State
 
 
 class Input(StrEnum):

@@ -12,12 +12,15 @@ from typing import assert_never
 
 from attrs import frozen
 
-from gatewayproto import codec, connection, live, saved
+from gatewayproto import _connection_live as live
+from gatewayproto import _gateway_saved as saved
+from gatewayproto import codec, connection
+from gatewayproto._connection_link import Link
+from gatewayproto._gateway_context import Context
 from gatewayproto._ids import random_id
 from gatewayproto.actions import CommandDropped, GatewayAction, MessageReceived, Published
 from gatewayproto.config import GatewayConfig
 from gatewayproto.connection import Input
-from gatewayproto.context import Context
 from gatewayproto.errors import ERRORS, ErrorCode, LocalProtocolError
 from gatewayproto.frames import MAX_DEPTH, Object
 from gatewayproto.handshake import error_fields
@@ -36,7 +39,6 @@ from gatewayproto.inputs import (
     SetHealth,
     TimerExpired,
 )
-from gatewayproto.link import Link
 from gatewayproto.session import encode_published
 
 _MAX_HEALTH = 2048
@@ -242,12 +244,13 @@ class Gateway:
         health = dict(command.health)
         try:
             codec.check_plain(health, max_depth=MAX_DEPTH - 1)
-            size = len(codec.encode_object(health))
         except ValueError as error:
             raise LocalProtocolError(f"the health cannot be sent: {error}") from error
-        if size > _MAX_HEALTH:
-            raise LocalProtocolError(f"the health takes {size} bytes, over {_MAX_HEALTH}")
-        self._context.health = health
+        body = codec.encode_object(health)
+        if len(body) > _MAX_HEALTH:
+            raise LocalProtocolError(f"the health takes {len(body)} bytes, over {_MAX_HEALTH}")
+        # A copy: what the application still holds may change.
+        self._context.health = codec.parse_state(body, max_bytes=_MAX_HEALTH)
         self._context.health_version += 1
 
     def _change_epoch(self, command: ChangeEpoch, now: float) -> None:

@@ -6,8 +6,8 @@ Spec: the architecture page, "From Publish to bytes"; The welcome (presence).
 from attrs import define, field
 
 from gatewayproto import codec, versions
+from gatewayproto._gateway_effects import Effects
 from gatewayproto.delivery import Delivery
-from gatewayproto.effects import Effects
 from gatewayproto.frames import Event, PresenceEntry
 from gatewayproto.journal import Entry
 

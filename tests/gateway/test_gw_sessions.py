@@ -398,3 +398,11 @@ def test_deepest_health_can_be_sent() -> None:
     world = World.make()
     world.give(SetHealth(health=nested(63)))
     assert depth(world.connect().welcome) == 64
+
+
+def test_health_is_as_it_was_when_it_was_set() -> None:
+    world = World.make()
+    health = {"agent": {"state": "up"}}
+    world.give(SetHealth(health=health))
+    health["agent"]["state"] = "down"
+    assert world.connect().welcome["health"] == {"agent": {"state": "up"}}

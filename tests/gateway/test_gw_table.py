@@ -5,6 +5,7 @@ from collections.abc import Callable
 import pytest
 
 from gatewayproto import ErrorCode, LocalProtocolError
+from gatewayproto._connection_link import State
 from gatewayproto._table import Cell, Table, Verdict, handled, ignored
 from gatewayproto.actions import CommandDropped, Emit
 from gatewayproto.connection import CONNECTION_TABLE, Input
@@ -18,7 +19,6 @@ from gatewayproto.inputs import (
     Reject,
     TimerExpired,
 )
-from gatewayproto.link import State
 from tests.gateway.gwworld import Frame, Peer, World, encode, handshake
 
 Maker = Callable[[World, Peer], GatewayInput]

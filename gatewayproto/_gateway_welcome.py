@@ -6,7 +6,7 @@ Spec: The welcome; Version 1.
 from typing import Final
 
 from gatewayproto import codec, versions
-from gatewayproto.context import Context
+from gatewayproto._gateway_context import Context
 from gatewayproto.frames import Features, Object, Policy, PresenceEntry, Welcome
 from gatewayproto.handshake import Decision, Request
 from gatewayproto.session import Session

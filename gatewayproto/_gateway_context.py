@@ -7,11 +7,11 @@ from collections.abc import Callable
 
 from attrs import define, field
 
+from gatewayproto._gateway_effects import Effects
 from gatewayproto._timers import Timers
 from gatewayproto.actions import SessionExpired, SessionOpened
 from gatewayproto.config import GatewayConfig
 from gatewayproto.delivery import Delivery
-from gatewayproto.effects import Effects
 from gatewayproto.frames import Object, PresenceEntry
 from gatewayproto.session import Session
 from gatewayproto.subscribers import Subscribers

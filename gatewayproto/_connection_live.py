@@ -3,7 +3,9 @@
 Spec: Client to server; Requests; Recovery in band; Errors.
 """
 
-from gatewayproto import codec, opening
+from gatewayproto import _connection_opening as opening
+from gatewayproto import codec
+from gatewayproto._connection_link import Link, State
 from gatewayproto.actions import MessageReceived
 from gatewayproto.codec import Parsed
 from gatewayproto.errors import (
@@ -22,7 +24,6 @@ from gatewayproto.frames import (
     Resume,
     Resync,
 )
-from gatewayproto.link import Link, State
 from gatewayproto.requests import Refused
 
 

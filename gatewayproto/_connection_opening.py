@@ -6,6 +6,8 @@ Spec: Client to server; The welcome; Versions; Version 1.
 from typing import Literal
 
 from gatewayproto import codec, handshake
+from gatewayproto._connection_link import Link, State
+from gatewayproto._gateway_welcome import encode_welcome
 from gatewayproto.actions import CommandDropped, JoinRequested, SubscriberJoined
 from gatewayproto.codec import Parsed
 from gatewayproto.delivery import Delivery, SnapshotDue
@@ -13,9 +15,7 @@ from gatewayproto.errors import ErrorCode, FrameError
 from gatewayproto.frames import Ping, Pong, PresenceEntry
 from gatewayproto.handshake import Decision, Refusal, Request, error_fields
 from gatewayproto.inputs import Accept, Reject
-from gatewayproto.link import Link, State
 from gatewayproto.session import Session
-from gatewayproto.welcome import encode_welcome
 
 
 def read_handshake(link: Link, parsed: Parsed, now: float) -> None:

@@ -12,12 +12,12 @@ from typing import Final
 import attrs
 import msgspec
 
-from gatewayproto.context import Context
+from gatewayproto._connection_link import Link, State
+from gatewayproto._gateway_context import Context
 from gatewayproto.credit import Credit
 from gatewayproto.delivery import Delivery
 from gatewayproto.frames import Object, PresenceEntry
 from gatewayproto.handshake import Request
-from gatewayproto.link import Link, State
 from gatewayproto.session import Session
 from gatewayproto.subscribers import Subscribers
 

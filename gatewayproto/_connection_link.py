@@ -1,7 +1,7 @@
 """What one connection of the gateway is: its state, and what can be done to it.
 
-The handlers in `gatewayproto.opening` and `gatewayproto.live` act on it; which of them an input
-calls is said by the table in `gatewayproto.connection`.
+The handlers in `_connection_opening` and `_connection_live` act on it; which of them an input calls
+is said by the table in `gatewayproto.connection`.
 
 Spec: Errors; Lagging.
 """
@@ -11,8 +11,8 @@ from enum import StrEnum
 from attrs import define, field
 
 from gatewayproto import codec
+from gatewayproto._gateway_context import Context
 from gatewayproto.actions import SubscriberLagged, SubscriberLeft
-from gatewayproto.context import Context
 from gatewayproto.credit import Credit
 from gatewayproto.delivery import Delivery, Pumped
 from gatewayproto.errors import ERRORS, ErrorCode
