@@ -69,13 +69,13 @@ def ask_snapshot(core: ClientCore, _: Resync, now: float) -> None:
 
 def keep_token(core: ClientCore, command: SetToken, _: float) -> None:
     """Keep it for the next handshake."""
-    core.token = command.token
+    core.token = _token(command)
 
 
 def keep_new_token(core: ClientCore, command: SetToken, _: float) -> None:
     """Keep it; the handshake that was sent has an older one."""
-    core.token = command.token
-    core.linked().new_token = command.token is not None
+    core.token = _token(command)
+    core.linked().new_token = core.token is not None
 
 
 def present_token(core: ClientCore, command: SetToken, now: float) -> None:
@@ -86,8 +86,8 @@ def present_token(core: ClientCore, command: SetToken, now: float) -> None:
 
 def come_back(core: ClientCore, command: SetToken, now: float) -> None:
     """Try again with it, but no sooner than the server allowed."""
-    core.token = command.token
-    if command.token is None:
+    core.token = _token(command)
+    if core.token is None:
         return
     if core.not_before > now:
         core.attempt += 1
@@ -103,6 +103,14 @@ def disconnect(core: ClientCore, _: Disconnect, __: float) -> None:
             core.send(f.Leave())
         core.close(CLOSE_NORMAL, "disconnected")
     core.stop("disconnected", "")
+
+
+def _token(command: SetToken) -> str | None:
+    """The token. Raises `LocalProtocolError` for one that cannot be sent."""
+    if not isinstance(command.token, str | None):
+        raise LocalProtocolError("a token is a string")
+    _encode({"token": command.token})
+    return command.token
 
 
 # -- messages ---------------------------------------------------------------------------------

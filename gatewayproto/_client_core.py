@@ -272,15 +272,22 @@ class ClientCore:
         self.emit(Skipped(first=first, last=last, reason=reason, token=token))
 
     def gap(self, received: int, now: float) -> None:
-        """What is expected is missing: tell it once, and recover it before anything else."""
-        self.emit(Gap(expected=self.held().cursor + 1, received=received))
-        if self.linked().version == 1:
+        """What is expected is missing: tell it once, and recover it before anything else.
+
+        What is missing where it was asked for before, on this connection, this server cannot give.
+        """
+        held, link = self.held(), self.linked()
+        if link.asked_from == held:
+            self.end_bad(malformed("a recovery that recovers nothing"), now)
+            return
+        self.emit(Gap(expected=held.cursor + 1, received=received))
+        if link.version == 1:
             self.give_up("gap", now)
         else:
             self.resume(now)
 
     def resume(self, now: float) -> None:
-        held = self.held()
+        held = self.linked().asked_from = self.held()
         self.send(Resume(epoch=held.epoch, since=held.cursor, nonce=self.recover(now)))
 
     def ask_snapshot(self, now: float) -> None:
@@ -293,6 +300,7 @@ class ClientCore:
         """Await the answer to a request; gives its nonce, that no other answer carries."""
         link = self.linked()
         link.nonce, link.caught_up_due = self.ids(), True
+        link.parts.reached = 0
         self.state = ClientState.RECOVERING
         self.arm(Trigger.RECOVERY_LATE, now + self.config.recovery_timeout, now)
         return link.nonce

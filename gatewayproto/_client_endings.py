@@ -33,6 +33,8 @@ class Ending:
     floor: float = 0.0
 
 
+LONGEST_FLOOR: Final = 86_400.0
+"""Seconds: the longest that a server keeps a client away, whatever it asks for."""
 _ALIASES: Final = {"protocol_unsupported": ErrorCode.VERSION_UNSUPPORTED}
 _NO_CODE: Final = frozenset({None, 1005, 1006})
 """Close codes that no peer ever sent: there was no close frame, or none with a code."""
@@ -48,6 +50,13 @@ _NEXT_OF_STATUS: Final = {
     403: (Next.NEW_TOKEN, ErrorCode.AUTH_UNAUTHORIZED.value),
     429: (Next.RETRY, "http_429"),
 }
+
+
+def floor_of(seconds: float | None) -> float:
+    """The time to stay away that a server asked for; none where it is no time at all."""
+    if seconds is None or not 0.0 <= seconds < math.inf:
+        return 0.0
+    return min(seconds, LONGEST_FLOOR)
 
 
 def of_rejection(error: Error) -> Ending | None:
@@ -68,9 +77,7 @@ def of_rejection(error: Error) -> Ending | None:
 
 def of_close(closed: TransportClosed, rejection: Rejection | None) -> Ending:
     """Judge the end of a transport, after a rejection with an unknown code if there was one."""
-    floor = closed.retry_after_seconds or 0.0
-    if not 0.0 <= floor < math.inf:  # what a header's text became is not for this machine to trust
-        floor = 0.0
+    floor = floor_of(closed.retry_after_seconds)
     if closed.http_status is not None:
         return _of_http(closed.http_status, closed.reason, floor)
     received = None if closed.code in _NO_CODE else closed.code

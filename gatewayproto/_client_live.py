@@ -9,7 +9,7 @@ from typing import Final
 
 from gatewayproto import frames as f
 from gatewayproto._client_core import LEAVE_GRACE, ClientCore, malformed
-from gatewayproto._client_endings import Ending, Next
+from gatewayproto._client_endings import Ending, Next, floor_of
 from gatewayproto._client_states import ClientState, Trigger
 from gatewayproto._client_welcome import is_same_session
 from gatewayproto._server_v1 import SnapshotV1
@@ -88,10 +88,10 @@ def take_recovery_end(core: ClientCore, frame: f.CaughtUp, now: float) -> None:
     """The recovery is complete, unless the answer is an earlier attach's or its tail is missing."""
     if not _is_awaited(core, frame):
         return
-    core.recovered()
     if frame.cursor > core.held().cursor:
         core.gap(frame.cursor, now)
     else:
+        core.recovered()
         _tell_caught_up(core, frame)
 
 
@@ -117,13 +117,15 @@ def _miss(core: ClientCore, received: int, now: float) -> None:
 
 def take_snapshot(core: ClientCore, frame: f.Snapshot | SnapshotV1, now: float) -> None:
     """Start over from its state, once it is whole; its cursor is the server's word."""
+    reached = core.linked().parts.reached
     try:
         found = _read_v1(core, frame) if isinstance(frame, SnapshotV1) else _read(core, frame)
     except FrameError as error:
         core.end_bad(error, now)
         return
     if found is None:
-        core.note_progress(now)
+        if core.linked().parts.reached > reached:
+            core.note_progress(now)
         return
     link, held = core.linked(), core.held()
     epoch_changed, link.epoch = found.epoch != link.epoch, found.epoch
@@ -144,7 +146,7 @@ def _read(core: ClientCore, frame: f.Snapshot) -> SnapshotReceived | None:
     link = core.linked()
     if frame.epoch != link.epoch and frame.reason != "epoch_changed":
         raise malformed("a snapshot of another epoch")
-    whole = link.parts.add(frame, max_payload=core.config.max_payload)
+    whole = link.parts.add(frame, max_size=core.config.max_snapshot)
     if whole is None or whole.state is None:
         return None
     return SnapshotReceived(
@@ -188,7 +190,7 @@ def take_nack(core: ClientCore, nack: f.MessageNack, now: float) -> None:
 def take_error(core: ClientCore, error: f.Error, now: float) -> None:
     """It decides nothing but the fate of a message it names; how long to stay away carries over."""
     link = core.linked()
-    link.floor = max(link.floor, error.retry_after_seconds or 0.0)
+    link.floor = max(link.floor, floor_of(error.retry_after_seconds))
     if error.code in _REFUSALS:
         nack = f.MessageNack(code=error.code, message=error.message, request_id=error.request_id)
         take_nack(core, nack, now)
@@ -269,7 +271,8 @@ def tell_health(core: ClientCore, frame: f.Health, _: float) -> None:
 def prepare_to_leave(core: ClientCore, frame: f.GoingAway, now: float) -> None:
     """Write nothing more; leave when what is on its way has had time to come."""
     link = core.linked()
-    link.leaving = (frame.after_ms + core.rng.random() * frame.spread_ms) / 1000
+    after, spread = floor_of(frame.after_ms / 1000), floor_of(frame.spread_ms / 1000)
+    link.leaving = after + core.rng.random() * spread
     if core.timers.get(Trigger.LEAVE_DUE) is None:
         core.arm(Trigger.LEAVE_DUE, now + LEAVE_GRACE, now)
 

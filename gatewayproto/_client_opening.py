@@ -9,7 +9,7 @@ from attrs import evolve
 
 from gatewayproto import _client_welcome
 from gatewayproto._client_core import ClientCore, malformed
-from gatewayproto._client_endings import of_close, of_rejection
+from gatewayproto._client_endings import floor_of, of_close, of_rejection
 from gatewayproto._client_states import ClientState, Rejection
 from gatewayproto._client_welcome import Attach
 from gatewayproto.actions import Gap
@@ -133,7 +133,7 @@ def _name_trimmed_v1(core: ClientCore, attach: Attach, now: float) -> None:
 def take_rejection(core: ClientCore, error: Error, now: float) -> None:
     """Go by its code, or await the close where the code is unknown."""
     link = core.linked()
-    link.floor = error.retry_after_seconds or 0.0
+    link.floor = floor_of(error.retry_after_seconds)
     ending = of_rejection(error)
     if ending is None:
         link.rejection = Rejection(

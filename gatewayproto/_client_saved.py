@@ -12,10 +12,11 @@ from typing import Any, Final, Literal
 import msgspec
 from attrs import asdict, evolve, field, frozen
 
+from gatewayproto import codec
 from gatewayproto._client_core import ClientCore
 from gatewayproto._client_states import ClientState, Limits, Link, Trigger
 from gatewayproto.actions import ClientStateName, ResumeToken
-from gatewayproto.frames import Cursor, Epoch, Name
+from gatewayproto.frames import MAX_DEPTH, Cursor, Epoch, Name
 from gatewayproto.outbox import SavedMessage
 
 SCHEMA: Final = "gatewayproto.client/1"
@@ -72,6 +73,7 @@ def save(core: ClientCore, now: float) -> dict[str, Any]:
 
 def load(core: ClientCore, state: Mapping[str, Any], now: float) -> None:
     """Fill a new client. Raises `ValueError` for data that `save` did not make."""
+    codec.check_plain(dict(state), max_depth=MAX_DEPTH)
     saved = msgspec.convert(state, _Saved)
     core.state, core.name = saved.state, saved.name
     core.position = None if saved.position is None else _token(saved.position)
@@ -90,7 +92,9 @@ def check_position(token: ResumeToken) -> None:
 
 
 def _position(token: ResumeToken) -> _Position:
-    return msgspec.convert(asdict(token), _Position)
+    fields = asdict(token)
+    codec.check_plain(fields, max_depth=1)
+    return msgspec.convert(fields, _Position)
 
 
 def _token(position: _Position) -> ResumeToken:

@@ -9,6 +9,7 @@ from typing import Final
 from attrs import define, field, frozen
 
 from gatewayproto._snapshot_parts import SnapshotParts
+from gatewayproto.actions import ResumeToken
 from gatewayproto.config import ClientConfig
 from gatewayproto.frames import Policy
 
@@ -78,10 +79,31 @@ class Trigger(StrEnum):
     REQUEST_LATE = "a message's time is up"
 
 
-COMMANDS: Final = tuple(Trigger)[:7]
-TRANSPORT: Final = tuple(Trigger)[7:10]
-FRAMES: Final = tuple(Trigger)[10:25]
-DEADLINES: Final = tuple(Trigger)[25:]
+FRAMES_BY_TYPE: Final = (
+    Trigger.ERROR,
+    Trigger.EVENT,
+    Trigger.SKIP,
+    Trigger.CAUGHT_UP,
+    Trigger.SNAPSHOT,
+    Trigger.ACK,
+    Trigger.NACK,
+    Trigger.PING,
+    Trigger.PONG,
+    Trigger.PRESENCE,
+    Trigger.HEALTH,
+    Trigger.GOING_AWAY,
+)
+"""Frames whose `type` is the value of the trigger."""
+FRAMES: Final = (Trigger.WELCOME, *FRAMES_BY_TYPE, Trigger.UNKNOWN, Trigger.BAD_FRAME)
+DEADLINES: Final = (
+    Trigger.HANDSHAKE_LATE,
+    Trigger.RECOVERY_LATE,
+    Trigger.SILENCE,
+    Trigger.LIVENESS_LATE,
+    Trigger.LEAVE_DUE,
+    Trigger.RETRY_DUE,
+    Trigger.REQUEST_LATE,
+)
 LINK_DEADLINES: Final = (
     Trigger.HANDSHAKE_LATE,
     Trigger.RECOVERY_LATE,
@@ -90,6 +112,9 @@ LINK_DEADLINES: Final = (
     Trigger.LEAVE_DUE,
 )
 """The deadlines that are forgotten together with the connection."""
+SHORTEST_HEARTBEAT: Final = 0.1
+LONGEST_HEARTBEAT: Final = 86_400.0
+"""Seconds: what a server states is taken for the nearer of the two where it lies beyond them."""
 
 
 @frozen(kw_only=True)
@@ -106,7 +131,11 @@ class Limits:
 
     @classmethod
     def of(cls, config: ClientConfig, policy: Policy | None = None) -> "Limits":
-        """The welcome's policy, else the configuration; a heartbeat or a time of 0 states none."""
+        """The welcome's policy within bounds, else the configuration.
+
+        A heartbeat or a time of 0 states none. Of `max_pending_requests` there is one at least:
+        a client that may write nothing could never come to the end of a message.
+        """
         if policy is None:
             return cls(
                 max_payload=config.server_max_payload,
@@ -116,10 +145,17 @@ class Limits:
             )
         return cls(
             max_payload=policy.max_payload,
-            heartbeat=policy.heartbeat_ms / 1000 or config.heartbeat,
+            heartbeat=_heartbeat(policy) or config.heartbeat,
             request_ttl=policy.request_ttl_ms / 1000 or config.request_ttl,
-            max_pending=policy.max_pending_requests,
+            max_pending=max(1, policy.max_pending_requests),
         )
+
+
+def _heartbeat(policy: Policy) -> float:
+    """Seconds, neither so few that pings are all there is nor so many that silence never ends."""
+    if policy.heartbeat_ms == 0:
+        return 0.0
+    return min(max(policy.heartbeat_ms / 1000, SHORTEST_HEARTBEAT), LONGEST_HEARTBEAT)
 
 
 @frozen(kw_only=True)
@@ -137,6 +173,7 @@ class Link:
 
     - `version`, `session_id`, `epoch`, `head`, `resync_reason`: as the welcome gave them.
     - `nonce`, `caught_up_due`: the `caught_up` that is awaited, if one is.
+    - `asked_from`: where the client stood when it last asked for what is missing.
     - `asked_snapshot`: its handshake asked for a snapshot; `dropped`: its handshake found local
       state ahead of the server's, so that the next welcome is one to a new start.
     - `new_token`: a token came after the handshake was written.
@@ -153,6 +190,7 @@ class Link:
     resync_reason: str | None = None
     nonce: str | None = None
     caught_up_due: bool = False
+    asked_from: ResumeToken | None = None
     asked_snapshot: bool = False
     dropped: bool = False
     new_token: bool = False

@@ -21,6 +21,7 @@ from gatewayproto.frames import (
     EventFrame,
     MessageAck,
     Name,
+    Nonce,
     Object,
     Ping,
     Policy,
@@ -104,8 +105,6 @@ def is_numbered(parsed: Parsed) -> bool:
 
 def read_welcome(parsed: Parsed) -> WelcomeV1:
     """Read a version 1 welcome. Raises `FrameError` where a position cannot be read."""
-    if parsed.out_of_range:
-        raise _malformed("an integer beyond 2**53 - 1")
     fields = {
         name: _or_none(value, _LENIENT[name]) if name in _LENIENT else value
         for name, value in parsed.fields.items()
@@ -131,7 +130,7 @@ def read_error(fields: Object) -> Error:
 def read_ping(fields: Object) -> Ping:
     """Read a ping, whatever of it is there."""
     return Ping(
-        nonce=_or_none(fields.get("nonce"), str), cursor=_or_none(fields.get("cursor"), Cursor)
+        nonce=_or_none(fields.get("nonce"), Nonce), cursor=_or_none(fields.get("cursor"), Cursor)
     )
 
 

@@ -11,25 +11,30 @@ from gatewayproto import codec
 from gatewayproto.errors import ErrorCode, FrameError
 from gatewayproto.frames import Snapshot
 
-MAX_FRAMES: Final = 64
-"""A snapshot may be as large as so many of the largest frames that this client takes."""
+_PIECE: Final = 4096
+"""Characters: smaller chunks are joined as they come, so that they cost no more than their text."""
 
 
 @define
 class SnapshotParts:
-    """The parts of one snapshot so far: `first` is part 1, `chunks` the text of all of them."""
+    """The parts of one snapshot so far: `first` is part 1, `chunks` the text of all of them.
+
+    `reached` is the most bytes that came of any since one was last whole or asked for: only what
+    goes beyond it brings the client nearer to a snapshot.
+    """
 
     first: Snapshot | None = None
     taken: int = 0
     size: int = 0
+    reached: int = 0
     chunks: list[str] = field(factory=list)
 
-    def add(self, frame: Snapshot, *, max_payload: int) -> Snapshot | None:
+    def add(self, frame: Snapshot, *, max_size: int) -> Snapshot | None:
         """Take a frame; give the snapshot once it is whole.
 
         Raises `FrameError` for a frame that is neither a whole snapshot nor the next part, for
-        parts that differ in their other fields, for more than 64 times `max_payload` bytes, and
-        for chunks that are no JSON object together.
+        parts that differ in their other fields, for more than `max_size` bytes or so many parts,
+        and for chunks that are no JSON object together.
         """
         part = frame.part
         if part is None:
@@ -41,8 +46,8 @@ class SnapshotParts:
             self.first = evolve(frame, chunk="")
         elif part != self.taken + 1 or evolve(frame, part=1, chunk="") != self.first:
             raise _malformed("a snapshot's part is not the next one")
-        self._take(frame.chunk, max_payload)
-        return self._joined(frame, max_payload) if part == frame.parts else None
+        self._take(frame.chunk, frame.parts, max_size)
+        return self._joined(frame, max_size) if part == frame.parts else None
 
     def forget(self) -> None:
         """Drop what came so far."""
@@ -52,20 +57,25 @@ class SnapshotParts:
         if frame.state is None or frame.parts is not None or frame.chunk is not None:
             raise _malformed("a snapshot has neither its state nor a part of it")
         self.forget()
+        self.reached = 0
         return frame
 
-    def _take(self, chunk: str, max_payload: int) -> None:
+    def _take(self, chunk: str, parts: int, max_size: int) -> None:
         self.taken += 1
         self.size += len(chunk.encode())
-        if self.size > MAX_FRAMES * max_payload:
+        if self.size > max_size or parts > max_size:
             raise FrameError(ErrorCode.PAYLOAD_TOO_LARGE, "a snapshot's parts are too large")
-        if chunk:
+        self.reached = max(self.reached, self.size)
+        if self.chunks and max(len(self.chunks[-1]), len(chunk)) < _PIECE:
+            self.chunks[-1] += chunk
+        else:
             self.chunks.append(chunk)
 
-    def _joined(self, last: Snapshot, max_payload: int) -> Snapshot:
+    def _joined(self, last: Snapshot, max_size: int) -> Snapshot:
         data = "".join(self.chunks).encode()
         self.forget()
-        state = codec.parse_state(data, max_bytes=MAX_FRAMES * max_payload)
+        self.reached = 0
+        state = codec.parse_state(data, max_bytes=max_size)
         return evolve(last, state=state, part=None, parts=None, chunk=None)
 
 

@@ -18,8 +18,15 @@ from gatewayproto import _client_live as live
 from gatewayproto import _client_opening as opening
 from gatewayproto import _client_saved, _server_v1, codec
 from gatewayproto import frames as f
-from gatewayproto._client_core import ATTACHED, ClientCore
-from gatewayproto._client_states import DEADLINES, FRAMES, ClientState, Link, Trigger
+from gatewayproto._client_core import ATTACHED, ClientCore, malformed
+from gatewayproto._client_states import (
+    DEADLINES,
+    FRAMES,
+    FRAMES_BY_TYPE,
+    ClientState,
+    Link,
+    Trigger,
+)
 from gatewayproto._ids import random_id
 from gatewayproto._table import Cell, Table, Verdict, fault, handled, ignored, late, mistake, race
 from gatewayproto.actions import ClientAction, ResumeToken
@@ -76,7 +83,7 @@ _EARLY_TRIGGERS: Final = {
     "hello_ok": Trigger.WELCOME,
     "joined": Trigger.WELCOME,
     "replay": Trigger.EVENT,
-    **{trigger.value: trigger for trigger in FRAMES},
+    **{trigger.value: trigger for trigger in FRAMES_BY_TYPE},
 }
 """How frames before a welcome are sorted: by their type alone, since no version is agreed."""
 
@@ -131,8 +138,8 @@ class Client:
 
         `now` is in seconds, by a clock that never goes back. An input that names a connection
         which was given up changes nothing. Raises `LocalProtocolError`, and changes nothing, for
-        the caller's mistakes: `Connect` twice, a connection that was never opened, a message that
-        is no JSON or repeats the id of one that has not come to its end.
+        the caller's mistakes: `Connect` twice, a connection that was never opened, a token that is
+        no text, a message that is no JSON or repeats the id of one that has not come to its end.
 
         Spec: The client's side.
         """
@@ -210,6 +217,8 @@ class Client:
         return [(_TRIGGERS[type(frame)], frame)]
 
     def _sort_early(self, parsed: Parsed) -> _Found:
+        if parsed.out_of_range:
+            raise malformed("a number that is out of range")
         if _server_v1.is_numbered(parsed) and self._core.config.versions.minimum == 1:
             return Trigger.EVENT, None
         match parsed.type:
@@ -349,12 +358,12 @@ CLIENT_TABLE: Final[Table[ClientState, Trigger]] = Table(
             _T.RESYNC: handled(commands.ask_snapshot, _S.RECOVERING, _S.REJOINING),
             _T.EVENT: handled(live.take_event, _S.LIVE, _S.RECOVERING, *_AWAY),
             _T.SKIP: handled(live.take_skip, _S.LIVE, _S.RECOVERING, *_AWAY),
-            _T.CAUGHT_UP: handled(live.take_caught_up, _S.LIVE, _S.RECOVERING),
+            _T.CAUGHT_UP: handled(live.take_caught_up, _S.LIVE, _S.RECOVERING, *_AWAY),
             _T.PING: handled(live.answer_ping, _S.LIVE, _S.RECOVERING, *_AWAY),
         },
         _S.RECOVERING: {
             **_row_attached(_S.RECOVERING),
-            _T.CAUGHT_UP: handled(live.take_recovery_end, _S.RECOVERING, _S.LIVE),
+            _T.CAUGHT_UP: handled(live.take_recovery_end, _S.RECOVERING, _S.LIVE, *_AWAY),
             _T.RECOVERY_LATE: fault(live.give_up_recovery, *_AWAY),
         },
         _S.RESYNCING: {

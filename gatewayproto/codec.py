@@ -3,7 +3,7 @@
 Reading is strict, and has two steps because the answer to bad input depends on the frame's type.
 `parse` makes an object of the bytes or fails with `malformed_frame` or `payload_too_large`;
 `client_frame` and `server_frame` make a frame of the object or fail with the code that the
-contract names for the field that is off. Nothing but `FrameError` ever comes out of either.
+specification names for the field that is off. Nothing but `FrameError` ever comes out of either.
 
 msgspec checks syntax, UTF-8, surrogates and types. What JSON parsers let pass and this protocol
 does not is checked here: nesting, repeated member names, integers beyond 2**53 - 1.
@@ -83,8 +83,8 @@ def parse_state(data: bytes, *, max_bytes: int) -> f.Object:
 def client_frame(parsed: Parsed) -> f.ClientFrame | f.UnknownFrame:
     """Make the frame that a server received.
 
-    Raises `FrameError` with the code that the contract names for the field: `invalid_cursor` for
-    a `since`, `invalid_request` for a message's `request_id`, `invalid_protocol_hello` for the
+    Raises `FrameError` with the code that the specification names for the field: `invalid_cursor`
+    for a `since`, `invalid_request` for a message's `request_id`, `invalid_protocol_hello` for the
     rest of a handshake, `malformed_frame` for everything else.
 
     Spec: Client to server; Errors.

@@ -4,8 +4,10 @@ Times are in seconds, 0.001 to 1e9; sizes are in bytes. A value out of its bound
 """
 
 from collections.abc import Callable
+from typing import Any
 
-from attrs import Attribute, field, frozen, validators
+import msgspec
+from attrs import Attribute, asdict, field, frozen, validators
 
 from gatewayproto.backoff import Backoff
 from gatewayproto.frames import DEFAULT_MAX_PAYLOAD, MAX_INT, MIN_MAX_PAYLOAD, ClientInfo
@@ -30,6 +32,25 @@ def _count(minimum: int, maximum: int = MAX_INT) -> Callable[..., None]:
     return validators.and_(
         validators.instance_of(int), validators.ge(minimum), validators.le(maximum)
     )
+
+
+def _text(_: object, attribute: "Attribute[Any]", value: object) -> None:
+    """Text that a frame can hold; it may be a secret, so no error repeats it."""
+    if not isinstance(value, str):
+        raise TypeError(f"{attribute.name} must be text, not {type(value).__name__}")
+    if any("\ud800" <= character <= "\udfff" for character in value):
+        raise ValueError(f"{attribute.name} has a lone surrogate, which is no text")
+
+
+def _client_info(_: object, attribute: "Attribute[ClientInfo]", value: ClientInfo) -> None:
+    """What a handshake's field `client` may hold."""
+    for said in (value.name, value.version):
+        if said is not None:
+            _text(value, attribute, said)
+    try:
+        msgspec.convert(asdict(value), ClientInfo)
+    except msgspec.ValidationError as error:
+        raise ValueError(f"{attribute.name}: {error}") from None
 
 
 @frozen(kw_only=True)
@@ -95,10 +116,12 @@ class GatewayConfig:
 class ClientConfig:
     """How one client behaves.
 
-    - `agent_id`: the agent whose session to follow. `token`: its credentials, a secret.
+    - `agent_id`: the agent whose session to follow. `token`: its credentials, a secret. Neither
+      these nor `capabilities` and `client` hold lone surrogates, which no frame can.
     - `versions`: the protocol versions it speaks.
     - `start`: `snapshot` asks for one at every attach that starts without a position.
-    - `max_payload`: the largest frame it takes, in bytes; stated to the server.
+    - `max_payload`: the largest frame it takes, in bytes; stated to the server. `max_snapshot`:
+      the largest state that it takes in parts, in bytes.
     - `handshake_timeout`: seconds from the wish for a transport to the welcome;
       `recovery_timeout`: seconds that a gap may stay unanswered.
     - `heartbeat`, `request_ttl`, `max_pending_requests`, `server_max_payload`: what counts until
@@ -109,15 +132,16 @@ class ClientConfig:
     Spec: The client's side.
     """
 
-    agent_id: str = field(validator=validators.min_len(1))
-    token: str | None = field(default=None, repr=False)
+    agent_id: str = field(validator=validators.and_(_text, validators.min_len(1)))
+    token: str | None = field(default=None, repr=False, validator=validators.optional(_text))
     versions: VersionRange = VersionRange(1, 2)
-    capabilities: tuple[str, ...] = ()
-    client: ClientInfo | None = None
+    capabilities: tuple[str, ...] = field(default=(), validator=validators.deep_iterable(_text))
+    client: ClientInfo | None = field(default=None, validator=validators.optional(_client_info))
     start: str | None = field(
         default=None, validator=validators.optional(validators.in_(("replay", "snapshot")))
     )
     max_payload: int = field(default=DEFAULT_MAX_PAYLOAD, validator=_count(MIN_MAX_PAYLOAD))
+    max_snapshot: int = field(default=64 * 1024 * 1024, validator=_count(1))
     handshake_timeout: float = field(default=10.0, validator=_seconds)
     recovery_timeout: float = field(default=10.0, validator=_seconds)
     heartbeat: float = field(default=30.0, validator=_seconds)

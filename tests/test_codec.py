@@ -127,6 +127,7 @@ def test_what_is_no_json_object_with_a_type_is_malformed(data: bytes) -> None:
         b"inf",
         b"1e400",
         b"-1e400",
+        b"[1e400, NaN]",
         b"9" * 400 + b".5",
         b"01",
         b"-",
@@ -442,7 +443,7 @@ def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def reference(data: bytes) -> bool:
-    """Whether bytes are a frame by the contract's section on framing; slow, and plain to see."""
+    """Whether bytes are a frame by the specification, "Framing"; slow, and plain to see."""
     try:
         value = json.loads(
             data.decode(),

@@ -7,9 +7,10 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 import attrs
+import msgspec
 import pytest
 
 from gatewayproto import frames
@@ -25,6 +26,7 @@ ARCHITECTURE = DOCS / "architecture.md"
 PAGES = sorted(
     [
         *ROOT.glob("*.md"),
+        ROOT / "tests" / "README.md",
         *(page for page in DOCS.rglob("*.md") if page.relative_to(DOCS).parts[0][0] != "_"),
     ]
 )
@@ -203,6 +205,36 @@ def test_every_state_of_the_client_is_specified() -> None:
     assert re.findall(r"^\| ([a-z ]+) \|", table, re.MULTILINE)[1:] == [*ClientState]
 
 
+def bounds_of(annotation: Any) -> msgspec.Meta:
+    """The bounds of a field's type."""
+    (bounds,) = (each for each in get_args(annotation) if isinstance(each, msgspec.Meta))
+    return bounds
+
+
+def test_the_bounds_of_fields_are_specified() -> None:
+    text = prose(SPEC)
+    assert f"| `max_payload`? | integer from {frames.MIN_MAX_PAYLOAD} to 2^53 − 1 |" in text
+    assert f"Less than {frames.MIN_MAX_PAYLOAD} is no `max_payload`" in text
+    assert f"| *nonce* | string of at most {frames.MAX_NONCE} characters |" in text
+    assert f"| *request id* | string of 1 to {frames.MAX_REQUEST_ID} characters |" in text
+    agent_id = bounds_of(frames.AgentId).max_length
+    assert f"| `agent_id` | *name*, at most {agent_id} characters |" in text
+    said = bounds_of(frames.ShortText).max_length
+    assert f"`name`?, `version`?, each a *string* of at most {said} characters" in text
+
+
+def test_the_architecture_states_the_bounds_of_fields() -> None:
+    text = " ".join(prose(ARCHITECTURE).split())
+    assert bounds_of(frames.AgentId).max_length == frames.MAX_REQUEST_ID == frames.MAX_NONCE
+    assert (
+        f"an `agent_id`, a `request_id` and a `nonce` have at most {frames.MAX_NONCE} characters"
+        in text
+    )
+    said = bounds_of(frames.ShortText).max_length
+    assert f"a client's `name` and `version` {said};" in text
+    assert f"| `max_payload`, at least {frames.MIN_MAX_PAYLOAD} bytes |" in text
+
+
 _UNITS = {"": 1, "KiB": 1024, "MiB": 1024 * 1024}
 
 
@@ -227,6 +259,26 @@ def test_the_table_of_bounds_states_the_defaults() -> None:
         "retry_after",
         "projection",
     }
+
+
+# -- the map of the tests ---------------------------------------------------------------------
+
+
+def test_every_folder_and_every_helper_of_the_tests_is_listed() -> None:
+    tests = ROOT / "tests"
+    listed = re.findall(r"^\| `([\w./]+)` \|", prose(tests / "README.md"), re.MULTILINE)
+    modules = {path.relative_to(tests) for path in tests.rglob("*.py")}
+    folders = {path.parts[0] for path in modules if len(path.parts) > 1}
+    helpers = {path.as_posix() for path in modules if not path.name.startswith("test_")}
+    assert set(listed) == {"tests/"} | folders | helpers - {"bench/bench.py"}
+
+
+def test_every_module_and_every_package_is_in_the_architecture() -> None:
+    named = set(re.findall(r"`(\w+)`", prose(ARCHITECTURE)))
+    modules = {path.stem for path in (ROOT / "gatewayproto").glob("*.py")} - {"__init__"}
+    modules = {name for name in modules if not name.startswith("_client_")}
+    packages = {path.parent.name for path in (ROOT / "adapters").glob("*/__init__.py")}
+    assert modules | packages <= named
 
 
 # -- references from the code -----------------------------------------------------------------

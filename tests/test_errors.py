@@ -1,4 +1,4 @@
-"""The contract's table of errors, and which closes a client may come back after."""
+"""The specification's table of errors, and which closes a client may come back after."""
 
 from typing import get_args
 
@@ -15,7 +15,7 @@ from gatewayproto.errors import (
     close_may_be_retried,
 )
 
-CONTRACT = {
+SPECIFIED = {
     "going_away": (4000, "wait_then_retry"),
     "liveness_timeout": (4001, "wait_then_retry"),
     "slow_consumer": (4002, "wait_then_retry"),
@@ -41,14 +41,14 @@ CONTRACT = {
 }
 
 
-def test_every_code_closes_and_goes_on_as_the_contract_says() -> None:
+def test_every_code_closes_and_goes_on_as_the_specification_says() -> None:
     found = {code.value: (spec.close_code, spec.next_step) for code, spec in ERRORS.items()}
-    assert found == CONTRACT
+    assert found == SPECIFIED
     assert set(ERRORS) == set(ErrorCode)
 
 
 def test_a_close_code_names_its_error_and_no_other() -> None:
-    closing = {code: close for code, (close, _) in CONTRACT.items() if close is not None}
+    closing = {code: close for code, (close, _) in SPECIFIED.items() if close is not None}
     assert {code.value: close for close, code in CODE_OF_CLOSE.items()} == closing
     assert len(CODE_OF_CLOSE) == len(closing)
 

@@ -1,4 +1,4 @@
-"""Every frame of the contract, field by field: what is read, and what answers what is off."""
+"""Every frame of the specification, field by field: what is read, and what answers what is off."""
 
 import json
 from collections.abc import Mapping
@@ -37,7 +37,7 @@ def read(side: str, fields: Mapping[str, Any]) -> Any:
 
 
 def code_for(side: str, kind: str, name: str) -> ErrorCode:
-    """The code that the contract gives a field that is off."""
+    """The code that the specification gives a field that is off."""
     if side == "client" and kind in {"hello", "join"}:
         return ErrorCode.INVALID_CURSOR if name == "since" else ErrorCode.INVALID_PROTOCOL_HELLO
     if (side, kind, name) == ("client", "resume", "since"):
@@ -141,7 +141,7 @@ def test_a_type_that_is_no_string_is_malformed(kind: object) -> None:
     assert caught.value.code is ErrorCode.MALFORMED_FRAME
 
 
-def test_the_classes_have_the_contracts_fields_and_no_others() -> None:
+def test_the_classes_have_the_specified_fields_and_no_others() -> None:
     """`head` is version 1's; `cursor` is the client's in `pong` and the server's in `ping`."""
     more = {"hello_ok": {"head"}, "joined": {"head", "protocol"}, "ping": {"cursor"}}
     for side, kind, record in RECORDS:

@@ -1,4 +1,4 @@
-"""The contract's frames restated as data, apart from the code, and strategies that make frames.
+"""The specified frames restated as data, apart from the code, and strategies that make frames.
 
 A field's mark says who may leave it out. `name` is required. `name?` is optional, and null is the
 same as absent. `name!` is always written, and a reader does without it.

@@ -301,7 +301,11 @@ class ClientSession:
             case MessageAccepted():
                 return end
             case MessageRefused():
-                raise MessageRefusedError(end)
+                refused = MessageRefusedError(end)
+                if self._stopped is not None:
+                    # It was never sent, and what stopped the client says why.
+                    raise ClientStoppedError(self._stopped) from refused
+                raise refused
             case OutcomeUnknown():
                 raise OutcomeUnknownError(end)
             case Stopped():

@@ -13,7 +13,7 @@ class ClientStoppedError(Exception):
     """
 
     def __init__(self, event: Stopped) -> None:
-        super().__init__(event.code, event.message)
+        super().__init__(_words(event))
         self.event = event
 
     @property
@@ -31,7 +31,7 @@ class MessageRefusedError(Exception):
     """The message is not in the session's inbox. Spec: Requests."""
 
     def __init__(self, event: MessageRefused) -> None:
-        super().__init__(event.code, event.message)
+        super().__init__(_words(event))
         self.event = event
 
     @property
@@ -46,3 +46,7 @@ class OutcomeUnknownError(Exception):
     def __init__(self, event: OutcomeUnknown) -> None:
         super().__init__(event.request_id)
         self.event = event
+
+
+def _words(event: Stopped | MessageRefused) -> str:
+    return f"{event.code}: {event.message}" if event.message else event.code

@@ -12,6 +12,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 _MIN_SECONDS: Final = 0.001
 _MAX_SECONDS: Final = 1e9
+_MAX_EPOCH: Final = 64
 
 COUNT: Final = click.IntRange(min=0, max=MAX_INT)
 """How many events or bytes; also a position, which counts events."""
@@ -37,15 +38,39 @@ def seconds(value: str | float) -> float:
     return time
 
 
+def utf8(value: str) -> str:
+    """Read a text, also an empty one: what a terminal sends may be none.
+
+    Raises:
+        click.BadParameter: Its bytes are no UTF-8.
+    """
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise click.BadParameter("it is no UTF-8.") from None
+    return value
+
+
 def text(value: str) -> str:
     """Read a text that is not empty.
 
     Raises:
-        click.BadParameter: It is.
+        click.BadParameter: It is, or its bytes are no UTF-8.
     """
     if not value:
         raise click.BadParameter("it must not be empty.")
-    return value
+    return utf8(value)
+
+
+def epoch_text(value: str) -> str:
+    """Read an epoch.
+
+    Raises:
+        click.BadParameter: It is none.
+    """
+    if len(value) > _MAX_EPOCH:
+        raise click.BadParameter(f"it must not be longer than {_MAX_EPOCH} characters.")
+    return text(value)
 
 
 def adapter_option(command: F) -> F:

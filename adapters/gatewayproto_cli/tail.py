@@ -29,7 +29,16 @@ from gatewayproto.backoff import Backoff
 from gatewayproto.frames import ClientInfo
 from gatewayproto.versions import VersionRange
 from gatewayproto_cli.logs import log_to_stderr
-from gatewayproto_cli.options import COUNT, SETTINGS, VERSION, adapter_option, seconds, text
+from gatewayproto_cli.options import (
+    COUNT,
+    SETTINGS,
+    VERSION,
+    adapter_option,
+    epoch_text,
+    seconds,
+    text,
+    utf8,
+)
 from gatewayproto_cli.output import JsonWriter, PeopleWriter, Writer
 from gatewayproto_cli.signals import on_end
 from gatewayproto_cli.text import escape
@@ -41,7 +50,7 @@ _CLOSE_TIMEOUT: Final = 2.0
 def _url(value: str) -> str:
     """Check a WebSocket URL; it stays as it is."""
     try:
-        WsUrl.parse(value)
+        WsUrl.parse(utf8(value))
     except ValueError as error:
         raise click.BadParameter(f"{error}.") from None
     return value
@@ -66,10 +75,11 @@ class TailOptions:
 @click.option("--token", type=text, show_default="none", help="Credentials for it.")
 @click.option("--session", type=text, show_default="none",
               help="Come back to this session instead of beginning a new one.")  # fmt: skip
-@click.option("--epoch", type=text, show_default="none", help="The epoch of --since.")
+@click.option("--epoch", type=epoch_text, metavar="TEXT", show_default="none",
+              help="The epoch of --since.")  # fmt: skip
 @click.option("--since", type=COUNT, show_default="none",
               help="The seq in --session up to which everything is accounted for.")  # fmt: skip
-@click.option("--send", "texts", metavar="TEXT", multiple=True, show_default="none",
+@click.option("--send", "texts", type=utf8, metavar="TEXT", multiple=True, show_default="none",
               help="Send this message; may be given several times, sent in order.")  # fmt: skip
 @click.option("--until", type=COUNT, show_default="none",
               help="End once this seq is accounted for.")  # fmt: skip

@@ -435,3 +435,18 @@ def test_a_server_that_asks_for_ever_and_reads_nothing_is_given_up() -> None:
             assert [each.code for each in retries] == ["liveness_timeout"]
 
     run(main)
+
+
+def test_a_send_to_a_client_that_is_turned_away_says_why() -> None:
+    async def main() -> None:
+        async def script(connection: FakeConnection) -> None:
+            await connection.ended()
+
+        async with (
+            FakeServer(script, refusals=((404, ()),)) as server,
+            connect(server.url, config=FAST) as client,
+        ):
+            with pytest.raises(ClientStoppedError, match="http_404"):
+                await within(client.send("hello"))
+
+    run(main)

@@ -162,6 +162,7 @@ def replay() -> None:
 
 
 if __name__ == "__main__":
+    print("What is measured, what it costs, and that as a multiple of a reference; less is better.")
     publish_and_resume()
     fan_out()
     replay()

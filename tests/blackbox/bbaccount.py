@@ -1,4 +1,4 @@
-"""What the contract says about frames: their fields, and the account of a session's seqs."""
+"""What the specification says about frames: their fields, and the account of a session's seqs."""
 
 import json
 from collections.abc import Iterable
@@ -62,7 +62,7 @@ def given(frame: Frame) -> Frame:
 
 
 def is_integer(value: object, least: int = 0) -> bool:
-    """Tell whether this is an integer of the contract: no bool, no float."""
+    """Tell whether this is an integer of the specification: no bool, no float."""
     return type(value) is int and least <= value <= MAX_INTEGER
 
 
@@ -97,7 +97,7 @@ def check_frame(frame: Frame) -> None:
     required, optional = FIELDS[frame["type"]]
     names = set(given(frame)) - {"type"}
     assert names >= required, f"fields missing: {brief(frame)}"
-    assert names <= required | optional, f"fields that are not in the contract: {brief(frame)}"
+    assert names <= required | optional, f"fields that are not in the specification: {brief(frame)}"
     for name in ("seq", "first", "last"):
         if name in names:
             assert is_integer(frame[name], 1), brief(frame)

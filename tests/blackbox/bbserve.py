@@ -379,7 +379,7 @@ def check_welcome(frame: Frame, opening: Frame, version: int) -> None:
     required = WELCOME | spelled | versioned
     assert set(frame) >= required, f"missing {required - set(frame)}: {brief(frame)}"
     extra = set(frame) - required - WELCOME_OPTIONAL
-    assert not extra, f"not in the contract: {extra}"
+    assert not extra, f"not in the specification: {extra}"
     assert frame["agent_id"] == opening["agent_id"]
     assert same(frame["protocol_version"], version), brief(frame)
     assert same(frame.get("protocol", version), version), brief(frame)

@@ -140,7 +140,7 @@ def parse_frame(
 
 
 def loads(text: str) -> Frame:
-    """Read one frame as strictly as the contract states JSON."""
+    """Read one frame as strictly as the specification states JSON."""
     value = json.loads(text, object_pairs_hook=_unique, parse_constant=_refuse, parse_int=_integer)
     assert isinstance(value, dict), f"a frame that is no object: {text[:200]}"
     assert isinstance(value.get("type"), str), f"a frame without a type: {text[:200]}"

@@ -1,4 +1,4 @@
-"""Bad frames: what WebSocket forbids, what JSON forbids, and what the contract forbids."""
+"""Bad frames: what WebSocket forbids, what JSON forbids, and what the specification forbids."""
 
 import json
 import struct

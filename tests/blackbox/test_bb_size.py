@@ -25,7 +25,7 @@ def large(gateway: Gateway) -> Past:
 
 
 def check_parts(frames: list[Frame]) -> int:
-    """Hold each run of parts to the contract; how many parts there were."""
+    """Hold each run of parts to the specification; how many parts there were."""
     parts = 0
     before: Frame | None = None
     for frame in frames:

@@ -115,24 +115,6 @@ def test_a_resume_moves_a_stalled_position_back_and_never_forward(stalled: Gatew
         slow.peer.cut()
 
 
-def test_a_snapshot_asked_for_again_while_it_is_owed_is_one(stalled: Gateway) -> None:
-    watcher = stalled.attach(**LARGE)
-    filler = "x" * 15_000
-    for n in range(400):
-        watcher.peer.send({"type": "message", "content": f"{n} {filler}"})
-        watcher.until_seq(n + 1)
-    slow = stalled.attach(handshake(**watcher.token(), since=0, **LARGE), rcvbuf=SMALL_WINDOW)
-    assert slow.recv()["seq"] == 1
-    resume = {"type": "resume", "epoch": watcher.epoch, "since": 3, "nonce": "n2"}
-    slow.peer.send({"type": "resync", "nonce": "n1"}, resume, {"type": "resync", "nonce": "n3"})
-    slow.until_type("caught_up", timeout=20.0, nonce="n3")
-    result = slow.account()
-    assert result.cursor == 400
-    assert [(s["reason"], s["nonce"]) for s in result.snapshots] == [("requested", "n3")]
-    assert [f.get("nonce") for f in result.caught_up if f.get("nonce")] == ["n3"]
-    slow.live()
-
-
 def test_a_long_replay_to_a_slow_reader_is_no_reason_to_evict_it(stalled: Gateway) -> None:
     past = stalled.session("burst 500", **LARGE)
     slow = stalled.attach(handshake(**past.at(0, **LARGE)), rcvbuf=SMALL_WINDOW)

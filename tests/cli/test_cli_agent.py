@@ -172,7 +172,7 @@ def test_what_is_too_much_is_refused_before_it_begins(text: str) -> None:
 
 
 def test_the_largest_run_is_the_one_whose_final_fits() -> None:
-    small = {"max_payload": 8192}
+    small = {"max_event": 7680}
 
     def runs(count: int) -> bool:
         return answers(f"tokens {count}", last=1, config=small)[0].type == "token"
@@ -181,13 +181,13 @@ def test_the_largest_run_is_the_one_whose_final_fits() -> None:
     assert 1000 < largest < 2000
     *_, final = answers(f"tokens {largest}", last=largest + 1, config=small)
     size = len(codec.encode_event(final, max_depth=64))
-    room = GatewayConfig(max_payload=8192).max_event - size
+    room = 7680 - size
     assert 0 <= room <= len(f"t{largest} ")
 
 
 def test_an_echo_that_would_not_fit_is_refused() -> None:
     # The text fits into a message, but not with the fields of an event around it.
-    event = answer("x" * 7900, max_payload=8192)
+    event = answer("x" * 7600, max_event=7680)
     assert event.data["refused"] is True
 
 

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gatewayproto.actions import ResumeToken
-from gatewayproto.client import Client, ClientState
+from gatewayproto.client import Client, ClientState, Trigger
 from gatewayproto.config import ClientConfig
 from gatewayproto.errors import LocalProtocolError
 from gatewayproto.inputs import Disconnect, FrameReceived, Send, TimerExpired
@@ -108,6 +108,19 @@ def test_any_bytes_in_any_state_are_no_exception(state: ClientState, data: bytes
         lab.client.handle(FrameReceived(lab.connection, data), now=lab.now)
     except LocalProtocolError:
         assert state is ClientState.CONNECTING  # a frame before the transport was opened
+    assert lab.client.resume_token == HELD
+
+
+@pytest.mark.parametrize("trigger", list(Trigger))
+@pytest.mark.parametrize("state", [ClientState.HANDSHAKING, ClientState.REJOINING])
+def test_what_this_client_calls_things_is_no_type_of_a_frame(
+    state: ClientState, trigger: Trigger
+) -> None:
+    lab = Lab(resume=HELD)
+    reach(lab, state)
+    told = lab.server({**lab.welcome(), "type": trigger.value})
+    assert told.closed == [] or trigger is Trigger.ERROR
+    assert lab.state in {state, ClientState.REJECTED}
     assert lab.client.resume_token == HELD
 
 

@@ -28,6 +28,7 @@ from tests.client.clientlab import (
     caught_up,
     event,
     events,
+    reach,
     retry_of,
     skip,
     snapshot,
@@ -215,6 +216,43 @@ def test_a_recovery_short_of_its_own_cursor_is_asked_for_again() -> None:
     assert again["since"] == 4
     assert again["nonce"] != nonce
     assert lab.server(caught_up(7, nonce=nonce)).actions == ()
+
+
+UNMOVED: dict[str, list[Frame]] = {
+    "its caught_up is ahead": [caught_up(7, nonce="THE NONCE")],
+    "its caught_up is level, a ping ahead": [
+        caught_up(3, nonce="THE NONCE"),
+        {"type": "ping", "cursor": 7},
+    ],
+    "its caught_up is level, the same event again": [caught_up(3, nonce="THE NONCE"), event(7)],
+    "its caught_up is level, a skip ahead": [caught_up(3, nonce="THE NONCE"), skip(5, 7)],
+    "a snapshot of where it stood": [snapshot(3), caught_up(7, nonce="THE NONCE")],
+}
+
+
+@pytest.mark.parametrize("frames", UNMOVED.values(), ids=UNMOVED)
+def test_a_recovery_that_recovers_nothing_is_not_asked_for_for_ever(frames: list[Frame]) -> None:
+    lab, nonce = gapped()
+    answer = [
+        {**frame, "nonce": nonce} if frame.get("nonce") == "THE NONCE" else frame
+        for frame in frames
+    ]
+    told = lab.server(*answer)
+    assert told.of(Gap) == []
+    assert told.sent("resume") == []
+    assert told.one(RetryScheduled).code == "malformed_frame"
+    assert lab.client.resume_token == ResumeToken(session_id="s1", epoch="e1", cursor=3)
+    # The next connection is asked anew.
+    told = lab.back(event(9))
+    assert told.one(Gap) == Gap(expected=4, received=9)
+    assert told.sent("resume")
+
+
+def test_a_wish_for_a_snapshot_outlives_a_recovery_that_recovers_nothing() -> None:
+    lab, _ = gapped()
+    (resync,) = lab.give(Resync()).sent("resync")
+    lab.server(caught_up(7, nonce=resync["nonce"]))
+    assert lab.try_again().frames[0]["start"] == "snapshot"
 
 
 def test_a_gap_may_be_answered_with_a_snapshot() -> None:
@@ -411,13 +449,29 @@ def test_parts_that_do_not_fit_are_a_bad_frame(frames: list[Frame]) -> None:
 
 
 def test_parts_have_a_bound_together() -> None:
-    lab = Lab(max_payload=4096)
+    lab = Lab(max_payload=4096, max_snapshot=64_000)
     lab.live()
-    chunk = " " * 3900
-    frames = parts(9, *([chunk] * 70))
+    frames = parts(9, *([" " * 1000] * 70))
     lab.server(*frames[:64])
     assert lab.state == ClientState.LIVE
-    assert retry_of(lab.server(*frames[64:])).code == "payload_too_large"
+    told = lab.server(*frames[64:])
+    assert retry_of(told).code == "payload_too_large"
+    assert [closing.code for closing in told.closed] == [1009]
+
+
+def test_the_bound_of_a_snapshot_is_not_that_of_a_frame() -> None:
+    lab = Lab(max_payload=4096)
+    text = json.dumps({"text": "x" * 400_000})
+    frames = parts(9, *(text[at : at + 3000] for at in range(0, len(text), 3000)))
+    told = lab.live(*frames)
+    assert told.one(SnapshotReceived).state == {"text": "x" * 400_000}
+
+
+def test_more_parts_than_bytes_that_may_come_are_refused_at_the_first() -> None:
+    lab = Lab(max_snapshot=100)
+    lab.live()
+    first = {**parts(9, "{", "}")[0], "parts": 101}
+    assert retry_of(lab.server(first)).code == "payload_too_large"
 
 
 def test_a_snapshot_that_comes_slowly_in_parts_is_no_silent_recovery() -> None:
@@ -429,6 +483,42 @@ def test_a_snapshot_that_comes_slowly_in_parts_is_no_silent_recovery() -> None:
         lab.server(frame)
     lab.pass_time(7.0)
     assert lab.server(last).one(SnapshotReceived).state == {}
+
+
+TRICKLES: dict[str, list[Frame]] = {
+    "nothing in them": parts(9, "{", *[""] * 20),
+    "the first again and again": [parts(9, "{", "}")[0]] * 20,
+    "the same two again and again": parts(9, "{", " ", "}")[:2] * 20,
+    "the first of another again and again": [parts(at, "{", "}")[0] for at in range(9, 29)],
+}
+
+
+@pytest.mark.parametrize("frames", TRICKLES.values(), ids=TRICKLES)
+@pytest.mark.parametrize("state", [ClientState.RESYNCING, ClientState.RECOVERING])
+def test_parts_that_bring_a_snapshot_no_nearer_are_no_progress(
+    frames: list[Frame], state: ClientState
+) -> None:
+    lab = Lab(resume=HELD, recovery_timeout=8.0)
+    reach(lab, state)
+    for frame in frames:
+        told = lab.pass_time(3.0)
+        if told.of(RetryScheduled):
+            assert told.one(RetryScheduled).code == "recovery_timeout"
+            assert lab.now <= 20.0
+            return
+        lab.server(frame)
+    raise AssertionError("kept alive by nothing")
+
+
+def test_a_snapshot_begun_before_a_recovery_counts_for_it() -> None:
+    lab = Lab(recovery_timeout=8.0)
+    one, two, three, four = parts(9, "{", " " * 10, " ", "}")
+    lab.live(one, two)
+    lab.give(Resync())
+    lab.pass_time(7.0)
+    lab.server(three)
+    lab.pass_time(7.0)
+    assert lab.server(four).of(SnapshotReceived)
 
 
 # -- resync on the application's wish ---------------------------------------------------------

@@ -1,5 +1,7 @@
 """Silence, slow applications, and clocks that jump."""
 
+import json
+
 import pytest
 
 from gatewayproto.actions import RetryScheduled
@@ -43,6 +45,27 @@ def test_the_configured_heartbeat_counts_where_the_server_states_none() -> None:
         lab.live(policy=policy)
         assert lab.pass_time(15.5).of(RetryScheduled) == []
         assert retry_of(lab.pass_time(0.5)).code == "liveness_timeout"
+
+
+@pytest.mark.parametrize(("stated", "counts"), [(1, 0.1), (300, 0.3), (2**53 - 1, 86_400.0)])
+def test_a_heartbeat_beyond_reason_is_taken_for_the_nearest_within(
+    stated: int, counts: float
+) -> None:
+    lab = Lab(handshake_timeout=0.001)
+    lab.live(policy={**POLICY, "heartbeat_ms": stated})
+    assert lab.pass_time(counts * 0.99).actions == ()
+    assert [frame["type"] for frame in lab.pass_time(counts * 0.02).frames] == ["ping"]
+    assert lab.pass_time(counts).of(RetryScheduled)[0].code == "liveness_timeout"
+
+
+def test_a_flood_of_pings_is_answered_one_by_one_with_bounded_answers() -> None:
+    lab = Lab()
+    lab.connect()
+    lab.server(lab.welcome_v1())
+    for nonce in ("x" * 100, "x" * 1_000_000):
+        told = lab.server({"type": "ping", "nonce": nonce})
+        assert len(told.actions) == 1
+        assert len(json.dumps(told.frames)) < 4096
 
 
 def test_silence_is_not_counted_while_the_application_is_behind() -> None:

@@ -1,5 +1,6 @@
 """What a client retries, how long it waits, and what ends it."""
 
+import json
 from typing import Any
 
 import pytest
@@ -302,6 +303,49 @@ def test_other_http_answers_are_final(status: int) -> None:
     lab.give(Connect())
     told = lab.close(http_status=status, reason="Gone", retry_after_seconds=7.0)
     assert told.one(Stopped) == Stopped(code=f"http_{status}", message="Gone")
+
+
+DAY = 86_400.0
+
+
+@pytest.mark.parametrize("asked", [86_401, 1e18, 1e308])
+def test_no_server_keeps_a_client_away_for_more_than_a_day(asked: float) -> None:
+    lab = Lab()
+    lab.give(Connect())
+    assert retry_of(lab.close(http_status=503, retry_after_seconds=asked)).delay == DAY
+    lab.try_again()
+    assert retry_of(reject(lab, "rate_limited", 4003, retry_after_seconds=asked)).delay == DAY
+    lab.try_again()
+    assert retry_of(reject(lab, "bogus", 4444, retry_after_seconds=asked)).delay == DAY
+    lab.back(caught_up(0))
+    lab.server({"type": "error", "code": "x", "message": "", "retry_after_seconds": asked})
+    assert retry_of(lab.close()).delay == DAY
+    lab.back(going_away(after=2**53 - 1, spread=2**53 - 1))
+    assert DAY <= retry_of(lab.close()).delay <= 2 * DAY
+    lab.back(caught_up(0))
+    told = reject_token(lab, asked)
+    assert told.of(TokenNeeded)
+    assert retry_of(lab.give(SetToken("new"))).delay == DAY
+
+
+def reject_token(lab: Lab, asked: float) -> Told:
+    lab.close()
+    lab.try_again()
+    return reject(lab, "auth_expired", 4006, retry_after_seconds=asked)
+
+
+@pytest.mark.parametrize("number", ["1e400", "-1e400", "1" + "0" * 400, "9007199254740992"])
+@pytest.mark.parametrize("kind", ["hello_error", "error"])
+def test_a_number_out_of_range_in_a_rejection_is_a_bad_frame(kind: str, number: str) -> None:
+    for where in ('"retry_after_seconds":%s', '"more":{"x":[%s]}'):
+        lab = Lab()
+        lab.connect()
+        fields = where % number
+        told = lab.raw(
+            b'{"type":"%b","code":"agent_not_found",%b}' % (kind.encode(), fields.encode())
+        )
+        assert retry_of(told) == RetryScheduled(delay=1.0, attempt=1, code="malformed_frame")
+        assert json.loads(json.dumps(lab.client.to_state(now=0.0)))
 
 
 @pytest.mark.parametrize("nonsense", [-5.0, float("nan"), float("inf")])

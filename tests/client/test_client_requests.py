@@ -199,6 +199,14 @@ def test_the_queue_has_a_bound() -> None:
     assert written(send(lab, "d")) == ["d"]
 
 
+@pytest.mark.parametrize("window", [0, 1])
+def test_a_server_that_states_no_window_gets_one_message_at_a_time(window: int) -> None:
+    lab = Lab()
+    lab.live(policy={**POLICY, "max_pending_requests": window})
+    assert written(send(lab, "a", "b")) == ["a"]
+    assert written(lab.server(ack("a"))) == ["b"]
+
+
 # -- again ------------------------------------------------------------------------------------
 
 
@@ -438,7 +446,7 @@ BAD: list[Any] = [
 ]
 
 
-@pytest.mark.parametrize("command", BAD, ids=repr)
+@pytest.mark.parametrize("command", BAD)
 def test_what_cannot_be_sent_is_the_callers_mistake_and_changes_nothing(command: Any) -> None:
     lab = Lab()
     lab.live()

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from gatewayproto._client_states import DEADLINES, Trigger
+from gatewayproto._client_states import FRAMES as FRAME_TRIGGERS
 from gatewayproto._table import Verdict
 from gatewayproto.client import CLIENT_TABLE, ClientState
 from gatewayproto.errors import LocalProtocolError
@@ -124,6 +125,11 @@ def samples(lab: Lab, trigger: Trigger) -> list[list[Step]]:
         return TIMERS.get(trigger, DUE)
     found: list[list[Step]] = [[each] for each in FRAMES.get(trigger, [])]
     found.extend([command] for command in commands(lab).get(trigger, []))
+    if trigger is T.CAUGHT_UP and lab.state is S.RECOVERING:
+        found.append([caught_up(9, nonce="id-1")])
+        found.append([event(6), caught_up(9, nonce="id-1")])
+    if trigger is T.CAUGHT_UP and lab.state is S.LIVE and lab.client.protocol_version != 1:
+        found.append([event(9), snapshot(5), caught_up(9)])
     if trigger is T.SET_TOKEN and lab.state is S.TOKEN_NEEDED:
         found.append([4.0, SetToken("new")])
     return found
@@ -226,6 +232,13 @@ def test_every_cell_does_what_it_says(state: ClientState) -> None:
             if cell.handler is None:
                 assert lab.client.to_state(now=lab.now) == saved, (trigger, step)
         assert ends == cell.ends, (trigger, ends, cell.ends)
+
+
+def test_frames_deadlines_and_the_rest_are_all_that_can_happen() -> None:
+    rest = {*commands(Lab(resume=HELD))}
+    assert {*FRAME_TRIGGERS} == {*FRAMES, T.WELCOME}
+    assert rest.isdisjoint(FRAME_TRIGGERS)
+    assert {*DEADLINES} == {*Trigger} - rest - {*FRAME_TRIGGERS}
 
 
 def test_every_handler_says_what_it_does() -> None:

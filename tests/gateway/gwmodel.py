@@ -10,7 +10,7 @@ from tests.gateway.gwworld import Frame, Peer, event_object
 
 
 def superseded(log: list[Event]) -> set[int]:
-    """By the contract's words: transient events of a run_id since its previous final."""
+    """By the specification's words: transient events of a run_id since its previous final."""
     found: set[int] = set()
     for end, final in enumerate(log, start=1):
         if not final.final:

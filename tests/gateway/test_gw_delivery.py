@@ -1,6 +1,6 @@
 """Delivery: whatever happens, every seq is accounted for exactly once (P1 to P5).
 
-Scripts of small numbers are played on a gateway and, word by word of the contract, on a list of
+Scripts of small numbers are played on a gateway and, as the specification says it, on a list of
 events. Witnesses show that what the laws speak of did happen.
 """
 

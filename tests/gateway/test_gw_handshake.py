@@ -23,7 +23,7 @@ from tests.gateway.gwworld import (
 
 SPELLINGS = pytest.mark.parametrize("kind", ["hello", "join"])
 
-# The contract's own table: code, close code, what its receiver does next.
+# The specification's own table: code, close code, what its receiver does next.
 CLOSING = {
     "going_away": (4000, "wait_then_retry"),
     "liveness_timeout": (4001, "wait_then_retry"),
@@ -54,7 +54,7 @@ DEPLOYED = {
 def refused(
     peer: Peer, kind: str, code: str, *, counts_as: int = 2, next_step: str | None = None
 ) -> Frame:
-    """Check a rejection in full; `code` is that of the contract's table."""
+    """Check a rejection in full; `code` is that of the specification's table."""
     (frame,) = peer.take()
     close, step = CLOSING[code]
     said = DEPLOYED.get(code, "configuration_error") if (kind, counts_as) == ("hello", 1) else code

@@ -104,7 +104,7 @@ def test_request_id_that_is_none_is_an_invalid_request(version: int, bad: Any) -
 
 
 @VERSIONS
-def test_request_id_may_be_as_long_as_the_contract_says(version: int) -> None:
+def test_request_id_may_be_as_long_as_the_specification_says(version: int) -> None:
     _, peer = session(version)
     for request_id in ("x", "é" * 128):
         assert peer.send("message", content="", request_id=request_id) == ack(
@@ -272,7 +272,7 @@ def test_questions_remembered_are_bounded_and_answered_ones_go_first() -> None:
 
 @define
 class Taken:
-    """What the contract makes of one session's messages: a list of all sights, searched anew."""
+    """What the specification makes of a session's messages: a list of all sights, searched anew."""
 
     ttl: float
     bound: int

@@ -166,7 +166,7 @@ WITNESSES = {
 
 def test_seeded_faults_lose_nothing_and_everything_happened() -> None:
     witnessed: set[str] = set()
-    for seed in range(400):
+    for seed in range(250):
         world = World(config=CONFIG, seed=seed, ttl=60.0)
         world.heal()
         token = world.peers[0].machine.resume_token
