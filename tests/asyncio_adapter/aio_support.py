@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import json
+import socket
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager, suppress
 from typing import Any, Final, Self, TypeVar
@@ -16,6 +17,7 @@ from gatewayproto_wsproto import (
     Upgraded,
     UpgradeRefused,
     UpgradeRequested,
+    frame_text,
 )
 
 from gatewayproto.actions import GatewayEvent, MessageReceived
@@ -348,11 +350,13 @@ class FakeConnection:
         if data and not self._writer.is_closing():
             self._writer.write(data)
 
-    async def flood(self, frame: Frame, times: int) -> None:
-        """Send one frame again and again without reading, as fast as the client takes them."""
-        for _ in range(times):
-            self.send(frame)
-            self._flush()
+    async def flood(self, frame: Frame) -> None:
+        """Send one frame without end and without reading, as fast as the client takes them."""
+        taker: socket.socket = self._writer.get_extra_info("socket")
+        taker.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)  # little is on its way unread
+        many = frame_text(json.dumps(frame).encode()) * 200
+        while not self._writer.is_closing():
+            self._writer.write(many)
             await self._writer.drain()
 
     async def close(self, code: int = 1000) -> None:
