@@ -4,22 +4,17 @@ Exit status: 0 done, 1 failed for a reason that it names, 2 wrong usage. Results
 and progress to stderr.
 """
 
-import click
-
-from gatewayproto import __version__
-from gatewayproto_cli.demo import demo_command
-from gatewayproto_cli.serve import serve_command
-from gatewayproto_cli.tail import tail_command
+import sys
 
 __all__ = ["main"]
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(__version__, prog_name="gatewayproto")
 def main() -> None:
-    """The protocol between AI-agent gateways and their clients, at work."""
-
-
-main.add_command(serve_command)
-main.add_command(demo_command)
-main.add_command(tail_command)
+    """Run the command, or say what it lacks: its libraries come with an extra of the package."""
+    try:
+        from gatewayproto_cli.command import main as command  # noqa: PLC0415 -- may be absent
+    except ModuleNotFoundError as error:
+        if error.name not in {"click", "rich"}:
+            raise
+        sys.exit(f"Error: the command needs {error.name}: pip install 'gatewayproto[cli]'")
+    command(prog_name="gatewayproto")

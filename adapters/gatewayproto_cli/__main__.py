@@ -2,4 +2,4 @@
 
 from gatewayproto_cli import main
 
-main(prog_name="gatewayproto")
+main()

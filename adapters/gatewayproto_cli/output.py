@@ -187,8 +187,10 @@ def plain_words(event: ClientEvent) -> tuple[str, str, str]:  # noqa: C901, PLR0
 
 def _joined(event: Joined) -> str:
     how = "resumed" if event.resumed else "new"
-    if event.resync_required:
-        how = f"{how}, with a snapshot ({event.resync_reason})"
+    if event.resumed and event.resync_required:
+        how = f"resumed, with a snapshot ({event.resync_reason})"
+    elif event.resync_required:
+        how = "new: the session asked for is not known there, so what was seen of it is void"
     return _line(
         f"session {event.session_id}",
         event.epoch and f"epoch {event.epoch}",

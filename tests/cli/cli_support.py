@@ -12,7 +12,7 @@ from contextlib import contextmanager, redirect_stdout
 from typing import Any, Final, Self
 
 from click.testing import CliRunner, Result
-from gatewayproto_cli import main
+from gatewayproto_cli.command import main
 
 WAIT: Final = 20.0
 """Seconds that any wait may take before the test fails."""

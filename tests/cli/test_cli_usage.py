@@ -1,6 +1,8 @@
 """Help, usage errors and versions: nothing is run."""
 
 import re
+import subprocess
+import sys
 
 import pytest
 
@@ -128,3 +130,13 @@ def test_the_module_is_the_command() -> None:
     assert out.startswith("Usage: gatewayproto ")
     for command in DEFAULTS:
         assert f"\n  {command} " in out
+
+
+def test_without_its_libraries_the_command_says_what_it_lacks() -> None:
+    code = (
+        "import sys; sys.modules['click'] = None; import gatewayproto_cli; gatewayproto_cli.main()"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "gatewayproto[cli]" in done.stderr
+    assert "Traceback" not in done.stderr

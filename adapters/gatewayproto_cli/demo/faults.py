@@ -120,7 +120,7 @@ MID_STREAM: Final = Fault("cut in mid-stream", cut_mid_stream, _MOST // _LEAST +
 MID_REPLAY: Final = Fault("cut in mid-replay", cut_mid_replay, 30)
 STALL: Final = Fault("stall", stall, (_PROOFS + 1) * len(_PROOF_SIZES))
 TRIM: Final = Fault("journal trimmed", trim, RETAIN + 5)
-UNBROKEN: Final = Fault("restart, unbroken", restart_unbroken, 10)
+UNBROKEN: Final = Fault("unbroken restart", restart_unbroken, 10)
 OLDER_COPY: Final = Fault("restart from an older copy", restart_from_older_copy, 14)
 
 REQUIRED: Final = Counter(

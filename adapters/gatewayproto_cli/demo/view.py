@@ -69,7 +69,7 @@ class LiveAccount:
         self._last = fault
         if self._live is None and self._stage is not None:
             totals = self._stage.account.totals()
-            numbers = ", ".join(f"{totals[name]} {name}" for name in list(totals)[:4])
+            numbers = ", ".join(f"{totals[name]} {_NAMES[name]}" for name in list(totals)[:4])
             self._console.print(f"{fault:<28} {numbers}", soft_wrap=True)
 
     def _render(self) -> RenderableType:
@@ -95,6 +95,19 @@ def print_outcome(outcome: Outcome) -> None:
     console.print(_table(outcome.totals))
     for title, counts in (("faults", outcome.faults), ("snapshots", outcome.resyncs)):
         console.print(_counts(title, counts), soft_wrap=True)
+    totals = outcome.totals
+    console.print(
+        f"{totals['delivered']} + {totals['skipped']} + {totals['snapshot_covered']} accounted for,"
+        f" of {totals['published']} published: {_verdict(totals)}",
+        soft_wrap=True,
+    )
+
+
+def _verdict(totals: Mapping[str, int]) -> str:
+    lost, duplicates = totals["lost"], totals["duplicates"]
+    if not lost and not duplicates:
+        return "nothing lost, nothing twice"
+    return f"{lost} lost, {duplicates} twice"
 
 
 def _table(totals: Mapping[str, int]) -> Table:
@@ -107,5 +120,5 @@ def _table(totals: Mapping[str, int]) -> Table:
 
 
 def _counts(title: str, counts: Mapping[str, int]) -> Text:
-    each = ", ".join(f"{count} {name}" for name, count in sorted(counts.items())) or "none"
+    each = "; ".join(f"{count} {name}" for name, count in sorted(counts.items())) or "none"
     return Text(f"{title}: {each}")
