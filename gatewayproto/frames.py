@@ -10,7 +10,7 @@ Spec: Framing; Client to server; Server to client.
 
 from typing import Annotated, Any, Final, Literal
 
-from attrs import frozen
+from attrs import field, frozen
 from msgspec import Meta
 
 MAX_INT: Final = 2**53 - 1
@@ -86,38 +86,35 @@ class ClientInfo:
 
 
 @frozen(kw_only=True)
-class Hello:
-    """Opens or resumes a session; `hello_ok` or `hello_error` answers. Spec: Client to server."""
+class _Handshake:
+    """What a handshake says in either spelling."""
 
     agent_id: AgentId
-    protocol_min: Version | None = None
-    protocol_max: Version | None = None
     capabilities: tuple[str, ...] | None = None
     session_id: str | None = None
     epoch: Epoch | None = None
     since: Cursor | None = None
     start: Literal["replay", "snapshot"] | None = None
-    token: str | None = None
+    token: str | None = field(default=None, repr=False)
     max_payload: MaxPayload | None = None
     client: ClientInfo | None = None
+
+
+@frozen(kw_only=True)
+class Hello(_Handshake):
+    """Opens or resumes a session; `hello_ok` or `hello_error` answers. Spec: Client to server."""
+
+    protocol_min: Version | None = None
+    protocol_max: Version | None = None
     type: Literal["hello"] = "hello"
 
 
 @frozen(kw_only=True)
-class Join:
+class Join(_Handshake):
     """The handshake under its older name; `joined` or `error` answers. Spec: Client to server."""
 
-    agent_id: AgentId
     min_version: Version | None = None
     max_version: Version | None = None
-    capabilities: tuple[str, ...] | None = None
-    session_id: str | None = None
-    epoch: Epoch | None = None
-    since: Cursor | None = None
-    start: Literal["replay", "snapshot"] | None = None
-    token: str | None = None
-    max_payload: MaxPayload | None = None
-    client: ClientInfo | None = None
     type: Literal["join"] = "join"
 
 
@@ -163,7 +160,7 @@ class Resync:
 class Auth:
     """Version 2: fresh credentials on a living connection. Spec: Client to server."""
 
-    token: str
+    token: str = field(repr=False)
     type: Literal["auth"] = "auth"
 
 

@@ -191,3 +191,9 @@ def _without_nulls(value: Any) -> Any:
             return [_without_nulls(item) for item in value]
         case _:
             return value
+
+
+def test_no_frame_shows_a_token() -> None:
+    secret = "swordfish"
+    shown = [frames.Hello(agent_id="a", token=secret), frames.Join(agent_id="a", token=secret)]
+    assert secret not in repr([*shown, frames.Auth(token=secret)])
