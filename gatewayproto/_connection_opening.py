@@ -102,7 +102,7 @@ def _attach(link: Link, request: Request, decision: Decision, session: Session, 
             session_id=session.session_id,
             client_id=link.client_id,
             resumed=decision.session is not None,
-            sequence=delivery.position,
+            sequence=session.journal.cursor if delivery.due else delivery.position,
             resync_reason=decision.reason,
         )
     )

@@ -79,7 +79,10 @@ class SessionOpened:
 
 @frozen(kw_only=True)
 class SubscriberJoined:
-    """A client was welcomed to a session, at `sequence`. `resync_reason` is None for a resume."""
+    """A client was welcomed to a session; delivery goes on after `sequence`.
+
+    `resync_reason` is None where it goes on from where the client stood.
+    """
 
     connection: int
     session_id: str
