@@ -217,6 +217,7 @@ class Journal:
         entry.gone = True
         self._retained -= 1
         self._bytes -= len(entry.body)
+        entry.body = b""  # the entry stays until a compaction; its bytes must not
         self._gone = max(self._gone, entry.seq)
 
     # -- plain data ---------------------------------------------------------------------------

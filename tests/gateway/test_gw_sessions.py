@@ -21,6 +21,7 @@ from gatewayproto.actions import (
 from gatewayproto.inputs import (
     Accept,
     ChangeEpoch,
+    ConnectionClosed,
     ConnectionOpened,
     FrameReceived,
     Publish,
@@ -406,3 +407,19 @@ def test_health_is_as_it_was_when_it_was_set() -> None:
     world.give(SetHealth(health=health))
     health["agent"]["state"] = "down"
     assert world.connect().welcome["health"] == {"agent": {"state": "up"}}
+
+
+def test_what_the_journal_let_go_is_freed() -> None:
+    """`retain_bytes` bounds memory, not only what can still be replayed."""
+    world = World.make(retain_bytes=100_000, projection=lambda: Transcript(max_bytes=1000))
+    maker = world.connect()
+    world.give(ConnectionClosed(maker.number))
+    tracemalloc.start()
+    try:
+        for _ in range(60):  # fewer than what a compaction waits for
+            event = make_event(1, data={"text": "x" * 100_000})
+            world.gateway.handle(Publish(session_id=maker.session_id, event=event), now=world.now)
+        held, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert held < 1_000_000, "60 events of 100 kB, of which the journal keeps none"
