@@ -14,41 +14,17 @@ from gatewayproto.errors import (
     NextStep,
     close_may_be_retried,
 )
-
-SPECIFIED = {
-    "going_away": (4000, "wait_then_retry"),
-    "liveness_timeout": (4001, "wait_then_retry"),
-    "slow_consumer": (4002, "wait_then_retry"),
-    "rate_limited": (4003, "wait_then_retry"),
-    "internal_error": (4004, "wait_then_retry"),
-    "handshake_timeout": (4005, "wait_then_retry"),
-    "auth_expired": (4006, "reauthenticate"),
-    "version_unsupported": (4500, "upgrade_client"),
-    "invalid_protocol_hello": (4501, "do_not_retry"),
-    "invalid_cursor": (4502, "do_not_retry"),
-    "auth_required": (4503, "reauthenticate"),
-    "auth_unauthorized": (4504, "reauthenticate"),
-    "agent_not_found": (4505, "do_not_retry"),
-    "malformed_frame": (4506, "do_not_retry"),
-    "payload_too_large": (4507, "do_not_retry"),
-    "session_closed": (4508, "do_not_retry"),
-    "unknown_type": (None, None),
-    "not_joined": (None, None),
-    "request_conflict": (None, None),
-    "inbox_full": (None, None),
-    "already_answered": (None, None),
-    "invalid_request": (None, None),
-}
+from tests.wire_vocabulary import ERROR_CODES
 
 
 def test_every_code_closes_and_goes_on_as_the_specification_says() -> None:
     found = {code.value: (spec.close_code, spec.next_step) for code, spec in ERRORS.items()}
-    assert found == SPECIFIED
+    assert found == ERROR_CODES
     assert set(ERRORS) == set(ErrorCode)
 
 
 def test_a_close_code_names_its_error_and_no_other() -> None:
-    closing = {code: close for code, (close, _) in SPECIFIED.items() if close is not None}
+    closing = {code: close for code, (close, _) in ERROR_CODES.items() if close is not None}
     assert {code.value: close for close, code in CODE_OF_CLOSE.items()} == closing
     assert len(CODE_OF_CLOSE) == len(closing)
 

@@ -297,3 +297,30 @@ def _values(type_: msgspec.inspect.Type) -> st.SearchStrategy[Any]:
         case _:
             raise NotImplementedError(type_)
     return strategy
+
+
+ERROR_CODES: dict[str, tuple[int | None, str | None]] = {
+    "going_away": (4000, "wait_then_retry"),
+    "liveness_timeout": (4001, "wait_then_retry"),
+    "slow_consumer": (4002, "wait_then_retry"),
+    "rate_limited": (4003, "wait_then_retry"),
+    "internal_error": (4004, "wait_then_retry"),
+    "handshake_timeout": (4005, "wait_then_retry"),
+    "auth_expired": (4006, "reauthenticate"),
+    "version_unsupported": (4500, "upgrade_client"),
+    "invalid_protocol_hello": (4501, "do_not_retry"),
+    "invalid_cursor": (4502, "do_not_retry"),
+    "auth_required": (4503, "reauthenticate"),
+    "auth_unauthorized": (4504, "reauthenticate"),
+    "agent_not_found": (4505, "do_not_retry"),
+    "malformed_frame": (4506, "do_not_retry"),
+    "payload_too_large": (4507, "do_not_retry"),
+    "session_closed": (4508, "do_not_retry"),
+    "unknown_type": (None, None),
+    "not_joined": (None, None),
+    "request_conflict": (None, None),
+    "inbox_full": (None, None),
+    "already_answered": (None, None),
+    "invalid_request": (None, None),
+}
+"""Every error code: the close code that it has, and what its receiver does next."""

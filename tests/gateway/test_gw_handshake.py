@@ -20,28 +20,11 @@ from tests.gateway.gwworld import (
     kinds,
     seqs,
 )
+from tests.wire_vocabulary import ERROR_CODES
 
 SPELLINGS = pytest.mark.parametrize("kind", ["hello", "join"])
 
-# The specification's own table: code, close code, what its receiver does next.
-CLOSING = {
-    "going_away": (4000, "wait_then_retry"),
-    "liveness_timeout": (4001, "wait_then_retry"),
-    "slow_consumer": (4002, "wait_then_retry"),
-    "rate_limited": (4003, "wait_then_retry"),
-    "internal_error": (4004, "wait_then_retry"),
-    "handshake_timeout": (4005, "wait_then_retry"),
-    "auth_expired": (4006, "reauthenticate"),
-    "version_unsupported": (4500, "upgrade_client"),
-    "invalid_protocol_hello": (4501, "do_not_retry"),
-    "invalid_cursor": (4502, "do_not_retry"),
-    "auth_required": (4503, "reauthenticate"),
-    "auth_unauthorized": (4504, "reauthenticate"),
-    "agent_not_found": (4505, "do_not_retry"),
-    "malformed_frame": (4506, "do_not_retry"),
-    "payload_too_large": (4507, "do_not_retry"),
-    "session_closed": (4508, "do_not_retry"),
-}
+CLOSING = [code for code, (close, _) in ERROR_CODES.items() if close is not None]
 DEPLOYED = {
     "version_unsupported": "protocol_unsupported",
     "agent_not_found": "agent_not_found",
@@ -56,7 +39,7 @@ def refused(
 ) -> Frame:
     """Check a rejection in full; `code` is that of the specification's table."""
     (frame,) = peer.take()
-    close, step = CLOSING[code]
+    close, step = ERROR_CODES[code]
     said = DEPLOYED.get(code, "configuration_error") if (kind, counts_as) == ("hello", 1) else code
     assert frame["type"] == ("hello_error" if kind == "hello" else "error")
     assert frame["code"] == said
