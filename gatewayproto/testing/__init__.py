@@ -1,0 +1,1 @@
+"""The toolkit: worlds, monitors and layers with which the machines, and yours, are tested."""
