@@ -21,6 +21,7 @@ WORLD: Final = "world"
 
 Side = Literal["both", "client", "gateway"]
 Restart = Literal["whole", "store", "copy", "nothing"]
+Garble = Literal["lost", "repeated", "swapped"]
 
 
 class Violation(AssertionError):  # noqa: N818 -- it is what monitors find, not a mistake
@@ -37,9 +38,13 @@ class Violation(AssertionError):  # noqa: N818 -- it is what monitors find, not 
 
 @frozen
 class ClientAdded:
-    """A client began, from nothing or from a stored position."""
+    """A client began, from nothing or from a stored position.
+
+    `config` is its configuration. A client that is not told of any more has died in silence.
+    """
 
     client: str
+    config: ClientConfig
     resume: ResumeToken | None = None
 
 
@@ -70,6 +75,21 @@ class LinkStalled:
     transport: int
     connection: int | None
     stalled: bool
+
+
+@frozen
+class FrameGarbled:
+    """A link that should not did something to the next frame in flight; nobody is told.
+
+    `lost`: it never arrives; `repeated`: it arrives twice; `swapped`: it arrives after the one
+    behind it. TCP does none of it, but proxies and gateways do.
+    """
+
+    client: str
+    transport: int
+    connection: int | None
+    how: Garble
+    up: bool
 
 
 @frozen
@@ -117,6 +137,7 @@ Happening = (
     | LinkOpened
     | LinkCut
     | LinkStalled
+    | FrameGarbled
     | Saved
     | Restarted
     | Swapped

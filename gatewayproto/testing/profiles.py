@@ -1,0 +1,140 @@
+"""Which faults a simulated world suffers, and how tight its limits are.
+
+A profile says how often each kind of deed is chosen. `swarm` draws a mix of its own for every seed:
+a run in which everything may happen seldom gets deep into anything.
+
+Spec: the verification page, "Simulator".
+"""
+
+from collections.abc import Mapping
+from typing import Final
+
+from attrs import field, frozen
+
+from gatewayproto.backoff import Backoff
+from gatewayproto.config import ClientConfig, GatewayConfig
+from gatewayproto.testing.choices import Choices, pick
+from gatewayproto.testing.deeds import Kind, Limits
+from gatewayproto.versions import VersionRange
+
+Weights = Mapping[Kind, int]
+
+WORK: Final[Weights] = {
+    Kind.OPEN: 10,
+    Kind.UP: 8,
+    Kind.DRAIN: 4,
+    Kind.DOWN: 10,
+    Kind.FLOW: 12,
+    Kind.WORK: 10,
+    Kind.TOKENS: 5,
+    Kind.FINAL: 4,
+    Kind.DURABLE: 4,
+    Kind.SEND: 3,
+    Kind.TAKE: 6,
+    Kind.TAB: 1,
+    Kind.WAIT: 2,
+    Kind.TICK: 2,
+}
+"""What goes on without any fault."""
+
+FAULTS: Final[Mapping[str, Weights]] = {
+    "cuts": {Kind.CUT: 4, Kind.REFUSE: 2},
+    "restarts": {Kind.RESTART: 2, Kind.SAVE: 2},
+    "slow": {Kind.STALL: 3, Kind.LARGE: 3, Kind.TOKENS: 6},
+    "garbled": {Kind.GARBLE: 4},
+    "clock": {Kind.JUMP: 2, Kind.EARLY: 3},
+    "clients": {Kind.TAB: 2, Kind.REBORN: 2, Kind.THIEF: 1, Kind.DISCONNECT: 1},
+    "requests": {Kind.REPEAT: 4, Kind.QUESTION: 2, Kind.ANSWER: 3, Kind.SEND: 4},
+    "recovery": {Kind.RESYNC: 2, Kind.EPOCH: 1},
+    "refusals": {Kind.REJECT: 2, Kind.TOKEN: 1},
+    "swaps": {Kind.SWAP: 2},
+}
+"""The kinds of faults that a swarm's mix is drawn from, and the names of the pure profiles."""
+
+NAMES: Final = ("swarm", "calm", "everything", *FAULTS)
+"""The names of the profiles."""
+
+
+@frozen(kw_only=True)
+class Profile:
+    """What one simulated world is made of.
+
+    - `weights`: how often each kind of deed is chosen, relative to the others.
+    - `deeds`: how many are done before faults stop.
+    """
+
+    name: str
+    weights: Weights
+    gateway: GatewayConfig
+    clients: tuple[ClientConfig, ...]
+    limits: Limits = field(factory=Limits)
+    deeds: int = 150
+
+
+def draw(name: str, choices: Choices) -> Profile:
+    """The profile of this name, with limits and a mix drawn. Raises `KeyError` for another name."""
+    weights = dict(WORK)
+    if name == "swarm":
+        # Most runs suffer two or three kinds of faults, some none, some nearly all.
+        share = pick(choices, (2, 3, 3, 5))
+        mix = [fault for fault in FAULTS if choices.choose(share) == 0]
+    elif name == "everything":
+        mix = list(FAULTS)
+    else:
+        mix = [] if name == "calm" else [name]
+    for fault in mix:
+        for kind, weight in FAULTS[fault].items():
+            weights[kind] = weights.get(kind, 0) + weight
+    return Profile(
+        name=name,
+        weights=weights,
+        gateway=_gateway(choices),
+        clients=tuple(_client(choices, number) for number in range(1 + choices.choose(2))),
+        limits=Limits(large=pick(choices, (700, 3000)), max_clients=6),
+    )
+
+
+_TTL: Final = 64.0
+
+
+def _gateway(choices: Choices) -> GatewayConfig:
+    versions = pick(choices, ((1, 2), (1, 2), (1, 2), (1, 2), (2, 2), (1, 1)))
+    return GatewayConfig(
+        versions=VersionRange(*versions),
+        heartbeat=8.0,
+        handshake_timeout=8.0,
+        resume_window=128.0,
+        request_ttl=_TTL,
+        stall_timeout=32.0,
+        lag_period=64.0,
+        retry_after=2.0,
+        retain=pick(choices, (6, 2, 0, 20)),
+        retain_transient=pick(choices, (5, 2, 0, 40)),
+        retain_bytes=pick(choices, (8 * 1024 * 1024, 900)),
+        send_window=pick(choices, (900, 4096, 256 * 1024)),
+        answer_window=pick(choices, (64 * 1024, 2048)),
+        max_pending_requests=pick(choices, (4, 2, 100)),
+        max_lags=pick(choices, (20, 2)),
+        max_open_runs=pick(choices, (1000, 2)),
+        # As many as there are clients, so that nobody is turned away for ever.
+        max_connections=pick(choices, (100, 6)),
+        max_sessions=pick(choices, (100, 6)),
+        presence_max=pick(choices, (100, 1)),
+    )
+
+
+def _client(choices: Choices, number: int) -> ClientConfig:
+    versions = pick(choices, ((1, 2), (1, 2), (1, 2), (2, 2), (1, 1)))
+    return ClientConfig(
+        agent_id="agent",
+        token=f"t{number}",
+        versions=VersionRange(*versions),
+        start=pick(choices, (None, None, "snapshot")),
+        max_payload=pick(choices, (1024 * 1024, 2048)),
+        handshake_timeout=8.0,
+        recovery_timeout=8.0,
+        heartbeat=8.0,
+        request_ttl=_TTL,
+        max_queued=pick(choices, (1000, 2)),
+        backoff=Backoff(initial=1.0, maximum=16.0),
+    )

@@ -1,0 +1,549 @@
+"""One deterministic world: a gateway, its application, any number of clients, links, and one clock.
+
+The world decides nothing. Whoever drives it (the simulator, the explorer, Hypothesis, a test of
+yours) says what happens next, by the methods here or by the deeds of `gatewayproto.testing.deeds`.
+Every call of a machine and everything that happens is a `Step`, given to `observe`.
+
+Spec: the verification page, "One world".
+"""
+
+from collections.abc import Callable, Iterable
+
+from attrs import define, field
+
+from gatewayproto.actions import (
+    CaughtUp,
+    ClientAction,
+    CloseConnection,
+    CloseTransport,
+    Emit,
+    EventReceived,
+    GatewayAction,
+    Joined,
+    MessageAccepted,
+    MessageRefused,
+    OpenTransport,
+    OutcomeUnknown,
+    ResumeToken,
+    SendFrame,
+    SendFrames,
+    SessionExpired,
+    SessionOpened,
+    Skipped,
+    SnapshotReceived,
+    StateChanged,
+    Stopped,
+    TokenNeeded,
+)
+from gatewayproto.config import ClientConfig, GatewayConfig
+from gatewayproto.frames import Event
+from gatewayproto.inputs import (
+    Activity,
+    ClientInput,
+    Connect,
+    ConnectionClosed,
+    ConnectionOpened,
+    Drained,
+    FrameReceived,
+    GatewayInput,
+    Publish,
+    Send,
+    SetToken,
+    Taken,
+    TimerExpired,
+    TransportClosed,
+    TransportOpened,
+)
+from gatewayproto.testing.application import Application, Echo, Job
+from gatewayproto.testing.machines import (
+    ClientSlot,
+    GatewaySlot,
+    LiveMachines,
+    Machines,
+    Outcome,
+)
+from gatewayproto.testing.network import Close, Link
+from gatewayproto.testing.steps import (
+    GATEWAY,
+    WORLD,
+    ClientAdded,
+    ClockJumped,
+    FrameGarbled,
+    Garble,
+    Happening,
+    LinkCut,
+    LinkOpened,
+    LinkStalled,
+    Restart,
+    Restarted,
+    Saved,
+    Side,
+    Step,
+    Swapped,
+    Violation,
+)
+
+_SPINS = 1_000
+"""So many deadlines in one wait, or frames on one link at one time, and a machine spins."""
+
+
+@define(eq=False)
+class Peer:
+    """One client and what its application knows.
+
+    - `token`: the newest resume token that was handed on, which an application would store.
+    - `untaken`: the newest cursor handed on and not yet given back as `Taken`.
+    - `open_requests`: what has not come to its end, by `request_id`.
+    - `needs_token`: it waits for `SetToken`. `stopped`: its part is over. `dead`: so is it.
+    """
+
+    name: str
+    config: ClientConfig
+    slot: ClientSlot
+    links: dict[int, Link] = field(factory=dict)
+    deadline: float | None = None
+    token: ResumeToken | None = None
+    untaken: int | None = None
+    sent: int = 0
+    open_requests: dict[str, str] = field(factory=dict)
+    ended_requests: dict[str, str] = field(factory=dict)
+    question: str | None = None
+    state: str = ""
+    caught_up: bool = False
+    needs_token: bool = False
+    stopped: bool = False
+    dead: bool = False
+
+    def copy(self, now: float) -> "Peer":
+        """The same client in another world."""
+        return Peer(
+            self.name,
+            self.config,
+            self.slot.copy(now),
+            {number: link.copy() for number, link in self.links.items()},
+            self.deadline,
+            self.token,
+            self.untaken,
+            self.sent,
+            self.open_requests.copy(),
+            self.ended_requests.copy(),
+            self.question,
+            self.state,
+            self.caught_up,
+            self.needs_token,
+            self.stopped,
+            self.dead,
+        )
+
+
+def ignore(_: Step) -> None:
+    """Observe nothing."""
+
+
+class World:
+    """Everything, and the one clock.
+
+    - `config`: the gateway's. `machines`: who makes the machines. `application`: what stands
+      behind the gateway. `observe` is given every step; what it raises ends the run.
+    - `now` starts at 1024 seconds, so that no time that a machine subtracts is negative.
+    """
+
+    def __init__(
+        self,
+        config: GatewayConfig,
+        *,
+        observe: Callable[[Step], None] = ignore,
+        machines: Machines | None = None,
+        application: Application | None = None,
+    ) -> None:
+        self.now = 1024.0
+        self.config = config
+        self.observe = observe
+        self.machines: Machines = LiveMachines() if machines is None else machines
+        self.application: Application = Echo() if application is None else application
+        self.gateway: GatewaySlot = self.machines.gateway(config)
+        self.deadline: float | None = None
+        self.peers: dict[str, Peer] = {}
+        self.sessions: list[str] = []
+        self.saved = False
+        self.published = 0
+        self._connections: dict[int, Link] = {}
+        self._last_connection = 0
+
+    def copy(self, observe: Callable[[Step], None] = ignore) -> "World":
+        """The same world once more; what happens in one is not seen in the other."""
+        world = object.__new__(type(self))
+        world.now, world.config, world.observe = self.now, self.config, observe
+        world.machines, world.application = self.machines, self.application.copy()
+        world.gateway, world.deadline = self.gateway.copy(self.now), self.deadline
+        world.peers = {name: peer.copy(self.now) for name, peer in self.peers.items()}
+        world.sessions = self.sessions.copy()
+        world.saved, world.published = self.saved, self.published
+        world._connections = {
+            number: world.peers[link.client].links[link.transport]
+            for number, link in self._connections.items()
+        }
+        world._last_connection = self._last_connection
+        return world
+
+    # -- machines -----------------------------------------------------------------------------
+
+    def happen(self, happening: Happening) -> None:
+        """Let the observer know."""
+        self.observe(Step(now=self.now, who=WORLD, input=happening))
+
+    def serve(self, input_: GatewayInput) -> None:
+        """Give the gateway one input and carry out its actions."""
+        outcome = self.gateway.handle(input_, self.now)
+        self.deadline = outcome.deadline
+        self._observe(GATEWAY, input_, outcome)
+        for action in outcome.actions:
+            self._carry_out_gateway(action)  # type: ignore[arg-type] # a gateway's, by its slot
+
+    def tell(self, peer: Peer, input_: ClientInput) -> None:
+        """Give a client one input and carry out its actions."""
+        outcome = peer.slot.handle(input_, self.now)
+        peer.deadline = outcome.deadline
+        self._observe(peer.name, input_, outcome)
+        for action in outcome.actions:
+            self._carry_out_client(peer, action)  # type: ignore[arg-type] # a client's
+
+    def _observe(self, who: str, input_: GatewayInput | ClientInput, outcome: Outcome) -> None:
+        self.observe(
+            Step(
+                now=self.now,
+                who=who,
+                input=input_,
+                actions=outcome.actions,
+                deadline=outcome.deadline,
+                raised=outcome.raised,
+            )
+        )
+
+    def _carry_out_gateway(self, action: GatewayAction) -> None:
+        match action:
+            case SendFrames():
+                for number in action.connections:
+                    link = self._connections.get(number)
+                    if link is not None and not link.dead:
+                        link.owed.extend(action.frames)
+            case CloseConnection():
+                link = self._connections.get(action.connection)
+                if link is not None:
+                    link.gateway_open = False
+                    if not link.dead:
+                        link.owed.append(Close(action.code))
+                    self._forget_if_over(link)
+            case Emit(event=event):
+                match event:
+                    case SessionOpened():
+                        self.sessions.append(event.session_id)
+                    case SessionExpired():
+                        self.sessions.remove(event.session_id)
+                    case _:
+                        pass
+                self.application.note(event, self.now)
+
+    def _carry_out_client(self, peer: Peer, action: ClientAction) -> None:
+        match action:
+            case OpenTransport():
+                peer.links[action.connection] = Link(peer.name, action.connection)
+            case SendFrame():
+                link = peer.links[action.connection]
+                if not link.dead:
+                    link.up.append(action.frame)
+            case CloseTransport():
+                link = peer.links[action.connection]
+                link.client_open = False
+                if not link.dead:
+                    link.up.append(Close(action.code))
+                self._forget_if_over(link)
+            case Emit(event=event):
+                _note(peer, event)
+
+    # -- clients ------------------------------------------------------------------------------
+
+    def add_client(self, config: ClientConfig, resume: ResumeToken | None = None) -> Peer:
+        """A client begins, from nothing or from a stored position, and connects."""
+        name = f"c{len(self.peers)}"
+        peer = Peer(name, config, self.machines.client(name, config, resume), token=resume)
+        self.peers[name] = peer
+        self.happen(ClientAdded(name, config, resume))
+        self.tell(peer, Connect())
+        return peer
+
+    def kill_client(self, peer: Peer) -> None:
+        """A client's process dies: nobody tells its machine anything any more."""
+        peer.dead = True
+        peer.deadline = None
+        for link in list(peer.links.values()):
+            self.cut(link, "gateway")
+            link.client_open = False
+            self._forget_if_over(link)
+
+    @property
+    def living(self) -> list[Peer]:
+        """The clients whose part is not over."""
+        return [peer for peer in self.peers.values() if not (peer.dead or peer.stopped)]
+
+    def send(
+        self,
+        peer: Peer,
+        content: str,
+        *,
+        request_id: str | None = None,
+        reply_to: str | None = None,
+    ) -> None:
+        """The application sends a message, with a new id or with one that was used before."""
+        if request_id is None:
+            peer.sent += 1
+            request_id = f"{peer.name}.{peer.sent}"
+        peer.open_requests[request_id] = content
+        self.tell(peer, Send(content=content, request_id=request_id, reply_to=reply_to))
+
+    def take(self, peer: Peer) -> None:
+        """The application takes everything that was handed on."""
+        cursor, peer.untaken = peer.untaken, None
+        self.tell(peer, Taken(cursor or 0))
+
+    def give_token(self, peer: Peer) -> None:
+        """The application presents its credentials again."""
+        peer.needs_token = False
+        self.tell(peer, SetToken(peer.config.token))
+
+    # -- the application ----------------------------------------------------------------------
+
+    def work(self, job: Job) -> None:
+        """The application does one of its jobs or refusals."""
+        self.application.do(job)
+        for input_ in job:
+            self.serve(input_)
+
+    def publish(self, session_id: str, event: Event) -> None:
+        """An event of whatever origin."""
+        self.published += 1
+        self.serve(Publish(session_id=session_id, event=event))
+
+    # -- links --------------------------------------------------------------------------------
+
+    @property
+    def links(self) -> list[Link]:
+        """Every link of which something may still come, oldest client first."""
+        return [link for peer in self.peers.values() for link in peer.links.values()]
+
+    def open(self, link: Link) -> None:
+        """A transport that was asked for is open, on both sides."""
+        self._last_connection += 1
+        link.connection, link.gateway_open = self._last_connection, True
+        self._connections[link.connection] = link
+        self.happen(LinkOpened(link.client, link.transport, link.connection))
+        self.serve(ConnectionOpened(connection=link.connection, timestamp=self.now))
+        peer = self.peers[link.client]
+        if link.client_open and not peer.dead:
+            self.tell(peer, TransportOpened(link.transport))
+
+    def refuse(self, link: Link, http_status: int | None, retry_after: float | None = None) -> None:
+        """A transport that was asked for could not be opened."""
+        link.client_open = False
+        self._forget_if_over(link)
+        self.tell(
+            self.peers[link.client],
+            TransportClosed(
+                connection=link.transport,
+                http_status=http_status,
+                retry_after_seconds=retry_after,
+            ),
+        )
+
+    def go_up(self, link: Link) -> None:
+        """The gateway gets what is next. What it gave up still comes: a race that it must bear."""
+        connection, item = link.connection, link.up.popleft()
+        assert connection is not None
+        if connection not in self._connections:
+            # The process that had it is gone: nobody is there to be told.
+            self._forget_if_over(link)
+        elif isinstance(item, Close):
+            link.up.clear()
+            link.gateway_open = False
+            self.serve(ConnectionClosed(connection))
+            self._forget_if_over(link)
+        else:
+            self.serve(Activity(connection))
+            self.serve(FrameReceived(connection, item))
+
+    def drain(self, link: Link) -> None:
+        """The transport takes what is next from the gateway."""
+        item = link.owed.popleft()
+        link.down.append(item)
+        if not isinstance(item, Close) and link.connection in self._connections:
+            self.serve(Drained(link.connection, len(item)))
+
+    def go_down(self, link: Link) -> None:
+        """The client's end gets what is next, taken from the gateway at once if need be."""
+        if not link.down:
+            self.drain(link)
+        item = link.down.popleft()
+        peer = self.peers[link.client]
+        if isinstance(item, Close):
+            link.down.clear()
+            link.client_open = False
+        if not peer.dead:
+            if isinstance(item, Close):
+                self.tell(peer, TransportClosed(connection=link.transport, code=item.code))
+            else:
+                self.tell(peer, Activity(link.transport))
+                self.tell(peer, FrameReceived(link.transport, item))
+        self._forget_if_over(link)
+
+    def flow(self, link: Link) -> None:
+        """Carry all that is in flight on a link, and what comes of it, until nothing is."""
+        for _ in range(_SPINS):
+            if link.can_go_up:
+                self.go_up(link)
+            elif link.can_go_down:
+                self.go_down(link)
+            else:
+                return
+        raise Violation("P15", f"a link does not fall silent within {_SPINS} frames")
+
+    def cut(self, link: Link, told: Side) -> None:
+        """Lose what is in flight. A side that is not told holds a half-open link from now on."""
+        link.die()
+        self.happen(LinkCut(link.client, link.transport, link.connection, told))
+        if told != "client" and link.gateway_open:
+            link.gateway_open = False
+            assert link.connection is not None
+            self.serve(ConnectionClosed(link.connection))
+        if told != "gateway" and link.client_open:
+            link.client_open = False
+            self.tell(self.peers[link.client], TransportClosed(connection=link.transport))
+        self._forget_if_over(link)
+
+    def stall(self, link: Link, *, stalled: bool) -> None:
+        """Let nothing flow on a link, or let it flow again."""
+        link.stalled = stalled
+        self.happen(LinkStalled(link.client, link.transport, link.connection, stalled))
+
+    def garble(self, link: Link, how: Garble, *, up: bool) -> None:
+        """Lose, repeat or delay the next frame in flight."""
+        queue = link.up if up else link.down
+        while not up and link.owed and len(queue) < (2 if how == "swapped" else 1):
+            self.drain(link)
+        first = queue.popleft()
+        if how == "repeated":
+            queue.extendleft((first, first))
+        elif how == "swapped":
+            queue.insert(1, first)
+        self.happen(FrameGarbled(link.client, link.transport, link.connection, how, up))
+
+    def _forget_if_over(self, link: Link) -> None:
+        if link.over:
+            self.peers[link.client].links.pop(link.transport, None)
+            if link.connection is not None:
+                self._connections.pop(link.connection, None)
+
+    # -- time ---------------------------------------------------------------------------------
+
+    @property
+    def next_deadline(self) -> float | None:
+        """The earliest deadline of all machines."""
+        return min(self._deadlines(), default=None)
+
+    def _deadlines(self) -> Iterable[float]:
+        if self.deadline is not None:
+            yield self.deadline
+        for peer in self.peers.values():
+            if peer.deadline is not None:
+                yield peer.deadline
+
+    def advance(self, seconds: float) -> None:
+        """Let time pass, with every deadline at its time."""
+        end = self.now + seconds
+        for _ in range(_SPINS):
+            deadline = self.next_deadline
+            if deadline is None or deadline > end:
+                self.now = end
+                return
+            self.now = max(self.now, deadline)
+            self.expire()
+        raise Violation("P10", f"over {_SPINS} deadlines within {seconds} seconds")
+
+    def jump(self, seconds: float) -> None:
+        """The clock moves past whatever deadline at once; then the timers fire."""
+        self.now += seconds
+        self.happen(ClockJumped(seconds))
+        self.expire()
+
+    def expire(self) -> None:
+        """Fire the timer of every machine whose deadline has come."""
+        if self.deadline is not None and self.deadline <= self.now:
+            self.serve(TimerExpired())
+        for peer in tuple(self.peers.values()):
+            if peer.deadline is not None and peer.deadline <= self.now:
+                self.tell(peer, TimerExpired())
+
+    # -- the gateway's process ----------------------------------------------------------------
+
+    def save(self) -> None:
+        """Copy the gateway's state into the store."""
+        self.gateway.save(self.now)
+        self.saved = True
+        self.happen(Saved())
+
+    def restart(self, kind: Restart) -> None:
+        """The gateway's process dies, its connections with it, and comes back.
+
+        What was in flight to the clients still arrives, and then the end of the connection.
+        """
+        for link in self._connections.values():
+            link.gateway_open = False
+            link.up.clear()
+            link.owed.clear()
+            if not link.dead:
+                link.down.append(Close())
+        links, self._connections = list(self._connections.values()), {}
+        for link in links:
+            self._forget_if_over(link)
+        self.deadline = self.gateway.restart(kind, self.now)
+        self.happen(Restarted(kind))
+        self.sessions = list(self.gateway.session_ids())
+        self.application.restart(
+            [
+                (self.now, message)
+                for session_id in self.sessions
+                for message in self.gateway.pending(session_id)
+            ]
+        )
+
+    def swap(self, who: str) -> None:
+        """Replace a machine by what its saved state restores."""
+        if who == GATEWAY:
+            self.deadline = self.gateway.swap(self.now)
+        else:
+            self.peers[who].deadline = self.peers[who].slot.swap(self.now)
+        self.happen(Swapped(who))
+
+
+def _note(peer: Peer, event: object) -> None:
+    """What a client's application learns."""
+    match event:
+        case Joined() | EventReceived() | Skipped() | SnapshotReceived():
+            peer.token = event.token
+            peer.untaken = event.token.cursor
+            if isinstance(event, EventReceived) and event.event.expects_reply:
+                peer.question = event.event.event_id
+        case MessageAccepted() | MessageRefused() | OutcomeUnknown():
+            content = peer.open_requests.pop(event.request_id, None)
+            if content is not None:
+                peer.ended_requests[event.request_id] = content
+        case StateChanged():
+            peer.state = event.state
+            peer.caught_up = False
+        case CaughtUp():
+            peer.caught_up = True
+        case TokenNeeded():
+            peer.needs_token = True
+        case Stopped():
+            peer.stopped = True
+        case _:
+            pass
