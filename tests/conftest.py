@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 from hypothesis import HealthCheck, settings
 
+from tests.last_steps import LastSteps
+
 if TYPE_CHECKING:
     import pytest
 
@@ -42,6 +44,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     # Hypothesis's own --hypothesis-profile is applied after this, and so still decides.
     settings.load_profile("deep" if config.getoption("--deep") else "default")
+    config.pluginmanager.register(LastSteps(), "last-steps")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

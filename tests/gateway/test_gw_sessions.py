@@ -409,6 +409,7 @@ def test_health_is_as_it_was_when_it_was_set() -> None:
     assert world.connect().welcome["health"] == {"agent": {"state": "up"}}
 
 
+@pytest.mark.weighs
 def test_what_the_journal_let_go_is_freed() -> None:
     """`retain_bytes` bounds memory, not only what can still be replayed."""
     world = World.make(retain_bytes=100_000, projection=lambda: Transcript(max_bytes=1000))
