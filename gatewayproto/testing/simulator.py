@@ -78,8 +78,11 @@ class _Run:
         self.choices.trace.clear()
 
 
-def run(name: str, choices: Choices) -> Result:
-    """Simulate one world of the profile of this name. Raises `Failure`."""
+def run(name: str, choices: Choices, *, deeds: int | None = None) -> Result:
+    """Simulate one world of the profile of this name; `deeds` in place of its number of deeds.
+
+    Raises `Failure`, and `KeyError` for a profile that there is not.
+    """
     recorder = Recorder(choices)
     this = _Run(recorder)
     try:
@@ -89,7 +92,7 @@ def run(name: str, choices: Choices) -> Result:
         world = World(profile.gateway, observe=this.observe)
         for config in profile.clients:
             world.add_client(config)
-        scramble(world, profile, recorder, each=this.cut_trace, count=this.happened)
+        scramble(world, profile, recorder, deeds=deeds, each=this.cut_trace, count=this.happened)
         heal(world)
         this.monitors.finish()
     except Violation as violation:
@@ -120,16 +123,20 @@ def scramble(
     profile: Profile,
     choices: Choices,
     *,
+    deeds: int | None = None,
     each: Callable[[], None] = lambda: None,
     count: Counter[str] | None = None,
 ) -> None:
-    """Do a profile's deeds to a world, in an order that is chosen; `each` is called after each."""
+    """Do things to a world in an order that is chosen: so many, or as many as the profile says.
+
+    `each` is called after each; `count` counts them by kind.
+    """
     kinds = _by_weight(profile.weights)
-    for _ in range(profile.deeds):
+    for _ in range(profile.deeds if deeds is None else deeds):
         kind = kinds[choices.choose(len(kinds))]
-        deeds = options(world, kind, profile.limits)
-        if deeds:
-            deeds[choices.choose(len(deeds))]()
+        possible = options(world, kind, profile.limits)
+        if possible:
+            possible[choices.choose(len(possible))]()
             if count is not None:
                 count[kind] += 1
         each()
