@@ -23,6 +23,7 @@ ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
 SPEC = DOCS / "spec.md"
 ARCHITECTURE = DOCS / "architecture.md"
+VERIFICATION = DOCS / "verification.md"
 PAGES = sorted(
     [
         *ROOT.glob("*.md"),
@@ -295,10 +296,17 @@ def references(path: Path) -> Iterator[str]:
                 yield from (part.strip() for part in reference.split(";"))
 
 
+_NAMED_PAGES = {"architecture": ARCHITECTURE, "verification": VERIFICATION}
+
+
 def is_known(reference: str) -> bool:
-    if reference.startswith("the architecture page,"):
-        section = re.search(r'"([^"]+)"', reference)
-        return section is not None and section[1] in headings(ARCHITECTURE)
+    for page, path in _NAMED_PAGES.items():
+        if reference.startswith(f"the {page} page,"):
+            section = re.search(r'"([^"]+)"', reference)
+            return section is not None and section[1] in headings(path)
+    if reference.startswith("the how-to "):
+        titles = {headings(page)[0] for page in (DOCS / "how-to").glob("*.md")}
+        return reference.removeprefix("the how-to ").strip('"') in titles
     if reference.startswith("the whole of it"):
         return True
     plain = re.sub(r" \([^)]*\)", "", reference)

@@ -1,0 +1,89 @@
+"""Many seeds, one account: how much was done, what was witnessed, which seeds broke a property.
+
+Spec: the verification page, "Simulator".
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from hashlib import blake2b
+from typing import Final
+
+from attrs import field, frozen
+
+from gatewayproto.testing.simulator import Failure, Result, simulate
+
+_BATCH: Final = 25
+"""Seeds that a worker takes at a time."""
+
+
+@frozen(kw_only=True)
+class Broken:
+    """A seed that broke a property."""
+
+    seed: int
+    prop: str
+    text: str
+
+
+@frozen(kw_only=True)
+class Campaign:
+    """What the worlds of some seeds came to, in the order of the seeds.
+
+    `digest` is equal for equal runs only. `witnessed` counts by property what its monitor saw,
+    `happened` the deeds by kind.
+    """
+
+    worlds: int = 0
+    steps: int = 0
+    digest: str = ""
+    witnessed: Counter[str] = field(factory=Counter)
+    happened: Counter[str] = field(factory=Counter)
+    broken: tuple[Broken, ...] = ()
+
+
+def campaign(profile: str, seeds: Sequence[int], *, jobs: int = 1) -> Campaign:
+    """Simulate the world of every seed, in so many processes."""
+    batches = [seeds[at : at + _BATCH] for at in range(0, len(seeds), _BATCH)]
+    names = [profile] * len(batches)
+    if jobs == 1 or len(batches) == 1:
+        return _sum(map(_batch, names, batches))
+    with ProcessPoolExecutor(jobs) as pool:
+        return _sum(pool.map(_batch, names, batches))
+
+
+def _batch(profile: str, seeds: Sequence[int]) -> list[Result | Broken]:
+    results: list[Result | Broken] = []
+    for seed in seeds:
+        try:
+            results.append(simulate(profile, seed))
+        except Failure as failure:
+            broken = failure.violation
+            results.append(Broken(seed=seed, prop=broken.prop, text=broken.text))
+    return results
+
+
+def _sum(batches: Iterable[list[Result | Broken]]) -> Campaign:
+    hashed = blake2b(digest_size=16)
+    worlds = steps = 0
+    witnessed: Counter[str] = Counter()
+    happened: Counter[str] = Counter()
+    broken: list[Broken] = []
+    for batch in batches:
+        for result in batch:
+            worlds += 1
+            if isinstance(result, Broken):
+                broken.append(result)
+                continue
+            steps += result.steps
+            hashed.update(result.digest.encode())
+            witnessed.update(result.witnessed)
+            happened.update(result.happened)
+    return Campaign(
+        worlds=worlds,
+        steps=steps,
+        digest=hashed.hexdigest(),
+        witnessed=witnessed,
+        happened=happened,
+        broken=tuple(broken),
+    )

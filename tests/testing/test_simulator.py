@@ -1,0 +1,96 @@
+"""The simulator: no seed breaks a property, everything is witnessed, and what breaks is shown."""
+
+import pytest
+from gatewayproto.testing.strategies import choices
+from hypothesis import given, settings
+
+from gatewayproto.testing.campaign import campaign
+from gatewayproto.testing.choices import Choices
+from gatewayproto.testing.monitors import missing_witnesses
+from gatewayproto.testing.profiles import FAULTS, NAMES
+from gatewayproto.testing.simulator import Failure, replay, run, shrink, simulate
+from tests.testing.broken import resume_below_the_floor
+
+_SEEDS = 1_000
+
+
+def test_a_thousand_worlds_keep_every_property_and_witness_each() -> None:
+    result = campaign("swarm", range(_SEEDS))
+    assert result.broken == ()
+    assert missing_witnesses(result.witnessed) == []
+
+
+@pytest.mark.parametrize("profile", NAMES)
+def test_every_profile_keeps_every_property(profile: str) -> None:
+    assert campaign(profile, range(5_000, 5_020)).broken == ()
+
+
+@pytest.mark.deep
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("profile", ["swarm", "everything"])
+def test_many_more_worlds_keep_every_property(profile: str) -> None:
+    assert campaign(profile, range(10_000, 30_000)).broken == ()
+
+
+@given(choices())
+@settings(max_examples=50)
+def test_whatever_hypothesis_chooses_every_property_is_kept(source: Choices) -> None:
+    run("everything", source, deeds=40)
+
+
+def test_the_same_seed_gives_the_same_digest_and_another_another() -> None:
+    assert simulate("swarm", 11) == simulate("swarm", 11)
+    assert simulate("swarm", 11).digest != simulate("swarm", 12).digest
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_profile_does_what_it_is_named_for(fault: str) -> None:
+    happened = campaign(fault, range(12)).happened
+    assert {kind.value for kind in FAULTS[fault]} <= happened.keys()
+
+
+def first_failure(profile: str = "swarm") -> Failure:
+    for seed in range(200):
+        try:
+            simulate(profile, seed)
+        except Failure as failure:
+            return failure
+    raise AssertionError("no seed found it")
+
+
+def test_a_failure_is_repeated_by_its_trace_and_made_shorter(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    resume_below_the_floor(monkeypatch)
+    failure = first_failure()
+    again = replay(failure)
+    assert again is not None
+    assert str(again) == str(failure)
+    shorter = shrink(failure)
+    assert shorter.violation.prop == failure.violation.prop
+    assert len(shorter.trace) < len(failure.trace)
+    assert len(shorter.steps) <= len(failure.steps)
+    repeated = replay(shorter)
+    assert repeated is not None
+    assert str(repeated) == str(shorter)
+
+
+def test_a_failure_reads_as_a_transcript(monkeypatch: pytest.MonkeyPatch) -> None:
+    resume_below_the_floor(monkeypatch)
+    text = str(first_failure())
+    assert " gateway  < " in text
+    assert text.splitlines()[-1].startswith("P")
+
+
+def test_a_trace_of_a_run_that_breaks_nothing_gives_no_failure(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with monkeypatch.context() as patch:
+        resume_below_the_floor(patch)
+        failure = first_failure()
+    assert replay(failure) is None
+
+
+def test_a_profile_that_there_is_not_is_a_mistake() -> None:
+    with pytest.raises(KeyError):
+        simulate("wild", 1)
