@@ -18,8 +18,9 @@ from gatewayproto.actions import ResumeToken
 from gatewayproto.frames import Event
 from gatewayproto.inputs import ChangeEpoch, Disconnect, Resync, TimerExpired
 from gatewayproto.testing.network import Close, Link
+from gatewayproto.testing.peer import Peer
 from gatewayproto.testing.steps import GATEWAY, Garble, Restart, Side
-from gatewayproto.testing.world import Peer, World
+from gatewayproto.testing.world import World
 
 MAX_CLIENTS: Final = 8
 """How many clients a world has in all, the dead among them."""
@@ -68,7 +69,10 @@ class Kind(StrEnum):
 
 @frozen(kw_only=True)
 class Limits:
-    """What bounds the deeds: choices of seconds to wait and to jump, of sizes, of restarts."""
+    """What bounds the deeds: choices of seconds to wait and to jump, of sizes, of restarts.
+
+    `events` is how many of the ways to publish of one kind there are; None for all of them.
+    """
 
     waits: tuple[float, ...] = (0.25, 0.25, 2.0, 2.0, 5.0, 11.0, 35.0, 130.0)
     jumps: tuple[float, ...] = (15.0, 200.0)
@@ -79,6 +83,7 @@ class Limits:
     restarts: tuple[Restart, ...] = ("whole", "store", "copy", "nothing")
     statuses: tuple[int | None, ...] = (None, 503, 401)
     runs: tuple[str, ...] = ("a", "b")
+    events: int | None = None
     max_clients: int = MAX_CLIENTS
 
 
@@ -177,7 +182,7 @@ def _publish(*makes: Callable[[World, Limits, str], list[Event]]) -> "_Options":
         return [
             partial(publish, session_id, make, run)
             for session_id in world.sessions
-            for make in makes
+            for make in makes[: limits.events]
             for run in limits.runs
         ]
 

@@ -206,11 +206,17 @@ class LiveGateway:
 class LiveClient:
     """A real client. After `swap` its original goes on as a twin that must do the same (P12)."""
 
-    def __init__(self, name: str, config: ClientConfig, resume: ResumeToken | None) -> None:
+    def __init__(
+        self,
+        name: str,
+        config: ClientConfig,
+        resume: ResumeToken | None,
+        rng: random.Random | None = None,
+    ) -> None:
         self._name = name
         self._config = config
         self._ids = Numbered(f"{name}-")
-        self._rng = Coarse(zlib.crc32(name.encode()))
+        self._rng = Coarse(zlib.crc32(name.encode())) if rng is None else rng
         self._machine = Client(config, rng=self._rng, resume=resume, ids=self._ids)
         self._twin: Client | None = None
 
@@ -226,7 +232,7 @@ class LiveClient:
     def swap(self, now: float) -> float | None:
         """Go on with a machine restored from its state; gives that one's deadline."""
         state = through_json(self._machine.to_state(now=now))
-        self._twin, ids, rng = self._machine, self._ids.copy(), Coarse()
+        self._twin, ids, rng = self._machine, self._ids.copy(), type(self._rng)()
         rng.setstate(self._rng.getstate())
         self._machine = Client.from_state(self._config, state, rng=rng, now=now, ids=ids)
         self._ids, self._rng = ids, rng
@@ -234,7 +240,7 @@ class LiveClient:
 
     def copy(self, now: float) -> "LiveClient":
         """The same machine in another world, without its twin."""
-        slot = LiveClient(self._name, self._config, None)
+        slot = LiveClient(self._name, self._config, None, self._rng)
         slot._machine, slot._ids, slot._rng = self._machine, self._ids, self._rng
         slot.swap(now)
         slot._twin = None

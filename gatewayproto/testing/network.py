@@ -7,6 +7,8 @@ Spec: the verification page, "One world".
 """
 
 from collections import deque
+from collections.abc import Iterable, Sequence
+from typing import Protocol
 
 from attrs import define, field, frozen
 
@@ -16,6 +18,22 @@ class Close:
     """The end of a direction: a close frame with this code, or none (a FIN, a RST)."""
 
     code: int | None = None
+
+
+class Wire(Protocol):
+    """What carries a frame over a link: bytes, for instance, cut anywhere."""
+
+    def carry(self, link: "Link", frame: bytes, *, up: bool) -> Iterable[Sequence[bytes]]:
+        """For each piece in which the frame arrives, the frames that are whole with it."""
+        ...
+
+
+class Whole:
+    """Every frame arrives in one piece."""
+
+    def carry(self, link: "Link", frame: bytes, *, up: bool) -> Iterable[Sequence[bytes]]:  # noqa: ARG002
+        """One piece, and in it the frame."""
+        return ((frame,),)
 
 
 @define(eq=False)

@@ -9,31 +9,18 @@ Spec: the verification page, "One world".
 
 from collections.abc import Callable, Iterable
 
-from attrs import define, field
-
 from gatewayproto.actions import (
-    CaughtUp,
     ClientAction,
     CloseConnection,
     CloseTransport,
     Emit,
-    EventReceived,
     GatewayAction,
-    Joined,
-    MessageAccepted,
-    MessageRefused,
     OpenTransport,
-    OutcomeUnknown,
     ResumeToken,
     SendFrame,
     SendFrames,
     SessionExpired,
     SessionOpened,
-    Skipped,
-    SnapshotReceived,
-    StateChanged,
-    Stopped,
-    TokenNeeded,
 )
 from gatewayproto.config import ClientConfig, GatewayConfig
 from gatewayproto.frames import Event
@@ -56,13 +43,13 @@ from gatewayproto.inputs import (
 )
 from gatewayproto.testing.application import Application, Echo, Job
 from gatewayproto.testing.machines import (
-    ClientSlot,
     GatewaySlot,
     LiveMachines,
     Machines,
     Outcome,
 )
-from gatewayproto.testing.network import Close, Link
+from gatewayproto.testing.network import Close, Link, Whole, Wire
+from gatewayproto.testing.peer import Peer
 from gatewayproto.testing.steps import (
     GATEWAY,
     WORLD,
@@ -87,55 +74,6 @@ _SPINS = 1_000
 """So many deadlines in one wait, or frames on one link at one time, and a machine spins."""
 
 
-@define(eq=False)
-class Peer:
-    """One client and what its application knows.
-
-    - `token`: the newest resume token that was handed on, which an application would store.
-    - `untaken`: the newest cursor handed on and not yet given back as `Taken`.
-    - `open_requests`: what has not come to its end, by `request_id`.
-    - `needs_token`: it waits for `SetToken`. `stopped`: its part is over. `dead`: so is it.
-    """
-
-    name: str
-    config: ClientConfig
-    slot: ClientSlot
-    links: dict[int, Link] = field(factory=dict)
-    deadline: float | None = None
-    token: ResumeToken | None = None
-    untaken: int | None = None
-    sent: int = 0
-    open_requests: dict[str, str] = field(factory=dict)
-    ended_requests: dict[str, str] = field(factory=dict)
-    question: str | None = None
-    state: str = ""
-    caught_up: bool = False
-    needs_token: bool = False
-    stopped: bool = False
-    dead: bool = False
-
-    def copy(self, now: float) -> "Peer":
-        """The same client in another world."""
-        return Peer(
-            self.name,
-            self.config,
-            self.slot.copy(now),
-            {number: link.copy() for number, link in self.links.items()},
-            self.deadline,
-            self.token,
-            self.untaken,
-            self.sent,
-            self.open_requests.copy(),
-            self.ended_requests.copy(),
-            self.question,
-            self.state,
-            self.caught_up,
-            self.needs_token,
-            self.stopped,
-            self.dead,
-        )
-
-
 def ignore(_: Step) -> None:
     """Observe nothing."""
 
@@ -144,7 +82,8 @@ class World:
     """Everything, and the one clock.
 
     - `config`: the gateway's. `machines`: who makes the machines. `application`: what stands
-      behind the gateway. `observe` is given every step; what it raises ends the run.
+      behind the gateway. `wire`: how frames travel. `observe` is given every step; what it raises
+      ends the run.
     - `now` starts at 1024 seconds, so that no time that a machine subtracts is negative.
     """
 
@@ -155,12 +94,14 @@ class World:
         observe: Callable[[Step], None] = ignore,
         machines: Machines | None = None,
         application: Application | None = None,
+        wire: Wire | None = None,
     ) -> None:
         self.now = 1024.0
         self.config = config
         self.observe = observe
         self.machines: Machines = LiveMachines() if machines is None else machines
         self.application: Application = Echo() if application is None else application
+        self.wire: Wire = Whole() if wire is None else wire
         self.gateway: GatewaySlot = self.machines.gateway(config)
         self.deadline: float | None = None
         self.peers: dict[str, Peer] = {}
@@ -171,10 +112,14 @@ class World:
         self._last_connection = 0
 
     def copy(self, observe: Callable[[Step], None] = ignore) -> "World":
-        """The same world once more; what happens in one is not seen in the other."""
+        """The same world once more; what happens in one is not seen in the other.
+
+        The wire is shared: one that keeps something of a link serves no copies.
+        """
         world = object.__new__(type(self))
         world.now, world.config, world.observe = self.now, self.config, observe
-        world.machines, world.application = self.machines, self.application.copy()
+        world.machines, world.wire = self.machines, self.wire
+        world.application = self.application.copy()
         world.gateway, world.deadline = self.gateway.copy(self.now), self.deadline
         world.peers = {name: peer.copy(self.now) for name, peer in self.peers.items()}
         world.sessions = self.sessions.copy()
@@ -259,7 +204,7 @@ class World:
                     link.up.append(Close(action.code))
                 self._forget_if_over(link)
             case Emit(event=event):
-                _note(peer, event)
+                peer.note(event)
 
     # -- clients ------------------------------------------------------------------------------
 
@@ -331,6 +276,11 @@ class World:
         """Every link of which something may still come, oldest client first."""
         return [link for peer in self.peers.values() for link in peer.links.values()]
 
+    @property
+    def opened(self) -> int:
+        """How many connections there were so far."""
+        return self._last_connection
+
     def open(self, link: Link) -> None:
         """A transport that was asked for is open, on both sides."""
         self._last_connection += 1
@@ -368,8 +318,10 @@ class World:
             self.serve(ConnectionClosed(connection))
             self._forget_if_over(link)
         else:
-            self.serve(Activity(connection))
-            self.serve(FrameReceived(connection, item))
+            for frames in self.wire.carry(link, item, up=True):
+                self.serve(Activity(connection))
+                for frame in frames:
+                    self.serve(FrameReceived(connection, frame))
 
     def drain(self, link: Link) -> None:
         """The transport takes what is next from the gateway."""
@@ -391,8 +343,10 @@ class World:
             if isinstance(item, Close):
                 self.tell(peer, TransportClosed(connection=link.transport, code=item.code))
             else:
-                self.tell(peer, Activity(link.transport))
-                self.tell(peer, FrameReceived(link.transport, item))
+                for frames in self.wire.carry(link, item, up=False):
+                    self.tell(peer, Activity(link.transport))
+                    for frame in frames:
+                        self.tell(peer, FrameReceived(link.transport, frame))
         self._forget_if_over(link)
 
     def flow(self, link: Link) -> None:
@@ -522,28 +476,3 @@ class World:
         else:
             self.peers[who].deadline = self.peers[who].slot.swap(self.now)
         self.happen(Swapped(who))
-
-
-def _note(peer: Peer, event: object) -> None:
-    """What a client's application learns."""
-    match event:
-        case Joined() | EventReceived() | Skipped() | SnapshotReceived():
-            peer.token = event.token
-            peer.untaken = event.token.cursor
-            if isinstance(event, EventReceived) and event.event.expects_reply:
-                peer.question = event.event.event_id
-        case MessageAccepted() | MessageRefused() | OutcomeUnknown():
-            content = peer.open_requests.pop(event.request_id, None)
-            if content is not None:
-                peer.ended_requests[event.request_id] = content
-        case StateChanged():
-            peer.state = event.state
-            peer.caught_up = False
-        case CaughtUp():
-            peer.caught_up = True
-        case TokenNeeded():
-            peer.needs_token = True
-        case Stopped():
-            peer.stopped = True
-        case _:
-            pass

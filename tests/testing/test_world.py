@@ -9,11 +9,12 @@ from gatewayproto.actions import EventReceived, Gap, MessageAccepted, SnapshotRe
 from gatewayproto.gateway import Gateway
 from gatewayproto.inputs import Disconnect, Publish
 from gatewayproto.testing.choices import Seeded
+from gatewayproto.testing.peer import Peer
 from gatewayproto.testing.profiles import draw
 from gatewayproto.testing.simulator import heal, scramble, settle
 from gatewayproto.testing.steps import GATEWAY, Restart, Step, Violation
 from gatewayproto.testing.transcript import render
-from gatewayproto.testing.world import Peer, World
+from gatewayproto.testing.world import World
 
 
 class Log:
