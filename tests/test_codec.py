@@ -15,12 +15,13 @@ from hypothesis import strategies as st
 
 from gatewayproto import codec, frames
 from gatewayproto.errors import ErrorCode, FrameError
-from tests.wire_vocabulary import MAX_INT, objects, plain
-from tests.wire_vocabulary import frames as frames_of
+from gatewayproto.testing.strategies import client_frames, objects, plain, server_frames
+from gatewayproto.testing.strategies import frames as frames_of
+from tests.wire_vocabulary import MAX_INT
 
 MALFORMED = ErrorCode.MALFORMED_FRAME
-CLIENT_FRAMES = st.one_of([frames_of(cls) for cls in get_args(frames.ClientFrame)])
-SERVER_FRAMES = st.one_of([frames_of(cls) for cls in get_args(frames.ServerFrame)])
+CLIENT_FRAMES = client_frames()
+SERVER_FRAMES = server_frames()
 # So large a frame would take minutes if reading it took more than one pass.
 LARGE = 400_000
 SECONDS_FOR_LARGE = 10.0

@@ -1,4 +1,4 @@
-"""The specified frames restated as data, apart from the code, and strategies that make frames.
+"""The specified frames restated as data, apart from the code.
 
 A field's mark says who may leave it out. `name` is required. `name?` is optional, and null is the
 same as absent. `name!` is always written, and a reader does without it.
@@ -8,9 +8,7 @@ from collections.abc import Iterator, Mapping
 from enum import StrEnum
 from typing import Any
 
-import msgspec
 from attrs import frozen
-from hypothesis import strategies as st
 
 MAX_INT = 2**53 - 1
 
@@ -245,59 +243,6 @@ PRESENCE_CHANGE = record(
         "left!": list_of(STRING),
     }
 )
-
-
-# -- strategies -------------------------------------------------------------------------------
-
-scalars = (
-    st.none()
-    | st.booleans()
-    | st.integers(-MAX_INT, MAX_INT)
-    | st.floats(allow_nan=False, allow_infinity=False)
-    | st.text(max_size=20)
-)
-plain = st.recursive(
-    scalars,
-    lambda inner: (
-        st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner, max_size=4)
-    ),
-    max_leaves=12,
-)
-objects = st.dictionaries(st.text(max_size=8), plain, max_size=5)
-
-
-def frames(cls: type) -> st.SearchStrategy[Any]:
-    """Every frame that the types of a frame's class allow."""
-    return _values(msgspec.inspect.type_info(cls))
-
-
-def _values(type_: msgspec.inspect.Type) -> st.SearchStrategy[Any]:
-    strategy: st.SearchStrategy[Any]
-    match type_:
-        case msgspec.inspect.NoneType():
-            strategy = st.none()
-        case msgspec.inspect.BoolType():
-            strategy = st.booleans()
-        case msgspec.inspect.IntType(ge=minimum, le=maximum):
-            strategy = st.integers(minimum, maximum)
-        case msgspec.inspect.FloatType(ge=minimum):
-            strategy = st.floats(min_value=minimum, allow_nan=False, allow_infinity=False)
-        case msgspec.inspect.StrType(min_length=minimum, max_length=maximum):
-            strategy = st.text(min_size=minimum or 0, max_size=min(maximum or 40, 40))
-        case msgspec.inspect.LiteralType(values=values):
-            strategy = st.sampled_from(values)
-        case msgspec.inspect.DictType():
-            strategy = objects
-        case msgspec.inspect.VarTupleType(item_type=item):
-            strategy = st.lists(_values(item), max_size=3).map(tuple)
-        case msgspec.inspect.UnionType(types=types):
-            strategy = st.one_of([_values(each) for each in types])
-        case msgspec.inspect.DataclassType(cls=cls, fields=fields):
-            strategy = st.builds(cls, **{field.name: _values(field.type) for field in fields})
-        case _:
-            raise NotImplementedError(type_)
-    return strategy
-
 
 ERROR_CODES: dict[str, tuple[int | None, str | None]] = {
     "going_away": (4000, "wait_then_retry"),

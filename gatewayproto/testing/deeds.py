@@ -264,8 +264,14 @@ def _take(world: World, _: Limits) -> list[Deed]:
     return [partial(world.take, peer) for peer in world.living if peer.untaken is not None]
 
 
-def _tell(input_: Resync | Disconnect) -> "_Options":
-    return lambda world, _: [partial(world.tell, peer, input_) for peer in world.living]
+def _resync(world: World, _: Limits) -> list[Deed]:
+    return [partial(world.tell, peer, Resync()) for peer in world.living]
+
+
+def _disconnect(world: World, _: Limits) -> list[Deed]:
+    """Also once more: it succeeds in every state."""
+    peers = [peer for peer in world.peers.values() if not peer.dead]
+    return [partial(world.tell, peer, Disconnect()) for peer in peers]
 
 
 def _give_token(world: World, _: Limits) -> list[Deed]:
@@ -273,15 +279,19 @@ def _give_token(world: World, _: Limits) -> list[Deed]:
 
 
 def _tab(world: World, limits: Limits) -> list[Deed]:
-    """Another client of the same principal follows the session, from where that one stands."""
+    """Another client of the same principal follows the session.
 
-    def open_tab(peer: Peer) -> None:
-        world.add_client(peer.config, peer.token)
+    It begins where that one stands, or where it stood when it had half of that.
+    """
+
+    def open_tab(peer: Peer, token: ResumeToken) -> None:
+        world.add_client(peer.config, token)
 
     return [
-        partial(open_tab, peer)
+        partial(open_tab, peer, token)
         for peer in world.living
         if peer.token is not None and len(world.peers) < limits.max_clients
+        for token in (peer.token, attrs.evolve(peer.token, cursor=peer.token.cursor // 2))
     ]
 
 
@@ -385,8 +395,8 @@ _OPTIONS: Final[Mapping[Kind, _Options]] = {
     Kind.ANSWER: _answer,
     Kind.REPEAT: _repeat,
     Kind.TAKE: _take,
-    Kind.RESYNC: _tell(Resync()),
-    Kind.DISCONNECT: _tell(Disconnect()),
+    Kind.RESYNC: _resync,
+    Kind.DISCONNECT: _disconnect,
     Kind.TOKEN: _give_token,
     Kind.TAB: _tab,
     Kind.REBORN: _reborn,

@@ -43,7 +43,7 @@ FAULTS: Final[Mapping[str, Weights]] = {
     "slow": {Kind.STALL: 3, Kind.LARGE: 3, Kind.TOKENS: 6},
     "garbled": {Kind.GARBLE: 4},
     "clock": {Kind.JUMP: 2, Kind.EARLY: 3},
-    "clients": {Kind.TAB: 2, Kind.REBORN: 2, Kind.THIEF: 1, Kind.DISCONNECT: 1},
+    "clients": {Kind.TAB: 3, Kind.REBORN: 2, Kind.THIEF: 1, Kind.DISCONNECT: 2},
     "requests": {Kind.REPEAT: 4, Kind.QUESTION: 2, Kind.ANSWER: 3, Kind.SEND: 4},
     "recovery": {Kind.RESYNC: 2, Kind.EPOCH: 1},
     "refusals": {Kind.REJECT: 2, Kind.TOKEN: 1},
@@ -136,5 +136,6 @@ def _client(choices: Choices, number: int) -> ClientConfig:
         heartbeat=8.0,
         request_ttl=_TTL,
         max_queued=pick(choices, (1000, 2)),
+        max_attempts=pick(choices, (None, None, None, 2)),
         backoff=Backoff(initial=1.0, maximum=16.0),
     )

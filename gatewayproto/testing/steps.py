@@ -1,6 +1,6 @@
 """What an observer sees of a run: every input with its actions, and what happened to the world.
 
-A run is a sequence of `Step`s. Monitors judge it, transcripts show it, and nothing in it is taken
+A run is a sequence of steps. Monitors judge it, transcripts show it, and nothing in it is taken
 from inside a machine: inputs, actions and deadlines are all that a driver sees, too.
 
 Spec: the verification page, "One world".
