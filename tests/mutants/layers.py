@@ -1,0 +1,154 @@
+"""The layers that look for a known bug: each tests the machines as they are in this process."""
+
+import contextlib
+import sys
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Final, Literal, Protocol
+
+import pytest
+from attrs import field, frozen
+
+from gatewayproto.testing import simulator
+from gatewayproto.testing.any_client import run_client
+from gatewayproto.testing.choices import Seeded
+from gatewayproto.testing.steps import Violation
+
+ROOT: Final = Path(__file__).parents[2]
+
+Side = Literal["gateway", "client"]
+BOTH: Final[frozenset[Side]] = frozenset({"gateway", "client"})
+
+
+@frozen
+class Catch:
+    """What fell: a property or a file of tests; and what repeats it: a seed or a test's id."""
+
+    by: str
+    how: str
+
+
+class Layer(Protocol):
+    """One way to look for a bug."""
+
+    @property
+    def name(self) -> str:
+        """What the matrix calls it."""
+        ...
+
+    @property
+    def sides(self) -> frozenset[Side]:
+        """The machines that it runs: a bug of another cannot show."""
+        ...
+
+    @property
+    def is_quick(self) -> bool:
+        """Whether `repeat` takes no process of its own, and little time."""
+        ...
+
+    def search(self, side: Side) -> Catch | None:
+        """Look for a bug of this side's machine, always in the same way."""
+        ...
+
+    def repeat(self, how: str) -> Catch | None:
+        """Look only where a bug was caught."""
+        ...
+
+
+# -- layers of tests --------------------------------------------------------------------------
+
+
+class _Watch:
+    """A pytest plugin that notes the first test that fails."""
+
+    catch: Catch | None = None
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_configure(self) -> None:
+        """One falling example is enough: nobody reads the smallest one."""
+        from hypothesis import Phase, settings  # noqa: PLC0415 -- pytest is to import it first
+
+        settings.register_profile("first", settings(phases=(Phase.explicit, Phase.generate)))
+        settings.load_profile("first")
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        if report.failed and self.catch is None:
+            stem = Path(report.nodeid.partition("::")[0]).stem
+            self.catch = Catch(stem.removeprefix("test_"), report.nodeid)
+
+
+@frozen
+class Tests:
+    """Tests in files, run until the first fails; those of the bug's side first."""
+
+    name: str
+    paths: tuple[str, ...]
+    own: dict[Side, str] = field(factory=dict)
+    sides: frozenset[Side] = BOTH
+    is_quick: bool = False
+
+    def search(self, side: Side) -> Catch | None:
+        first = self.own.get(side)
+        return _run(sorted(self.paths, key=lambda path: path != first))
+
+    def repeat(self, how: str) -> Catch | None:
+        return _run([how])
+
+
+def _run(paths: Iterable[str]) -> Catch | None:
+    """Run tests in this process. Raises `RuntimeError` where none could be run."""
+    watch = _Watch()
+    options = ("-x", "-q", f"--rootdir={ROOT}", "-p", "no:cacheprovider")
+    with contextlib.redirect_stdout(sys.stderr):
+        code = pytest.main([*options, *(str(ROOT / path) for path in paths)], plugins=[watch])
+    if watch.catch is None and code != pytest.ExitCode.OK:
+        raise RuntimeError(f"the tests could not be run: {code!r}")
+    return watch.catch
+
+
+# -- layers of the toolkit --------------------------------------------------------------------
+
+
+@frozen
+class Seeds:
+    """Runs by seed, until one breaks a property."""
+
+    name: str
+    sides: frozenset[Side]
+    run: Callable[[int], object]
+    count: int
+    is_quick: bool = True
+
+    def search(self, side: Side) -> Catch | None:  # noqa: ARG002 -- a seed knows no sides
+        return next(filter(None, (self.repeat(str(seed)) for seed in range(self.count))), None)
+
+    def repeat(self, how: str) -> Catch | None:
+        try:
+            self.run(int(how))
+        except simulator.Failure as failure:
+            return Catch(failure.violation.prop, how)
+        except Violation as violation:
+            return Catch(violation.prop, how)
+        return None
+
+
+LAYERS: Final[dict[str, Layer]] = {
+    layer.name: layer
+    for layer in (
+        Tests(
+            "scenarios",
+            (
+                "tests/gateway",
+                "tests/client",
+                "tests/test_backoff.py",
+                "tests/test_codec.py",
+                "tests/test_projection.py",
+                "tests/test_versions.py",
+            ),
+            own={"gateway": "tests/gateway", "client": "tests/client"},
+        ),
+        Tests("state machine", ("tests/world",)),
+        Seeds("simulator", BOTH, lambda seed: simulator.simulate("swarm", seed), 1_000),
+        Seeds("any peer", frozenset({"client"}), lambda seed: run_client(Seeded(seed)), 1_000),
+    )
+}
