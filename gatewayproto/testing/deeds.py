@@ -25,6 +25,9 @@ from gatewayproto.testing.world import World
 MAX_CLIENTS: Final = 8
 """How many clients a world has in all, the dead among them."""
 
+_BEYOND: Final = 100
+"""So far beyond its position a client may believe to be."""
+
 Deed = Callable[[], None]
 
 
@@ -57,6 +60,7 @@ class Kind(StrEnum):
     TAB = "tab"
     REBORN = "reborn"
     THIEF = "thief"
+    STRAY = "stray"
     WAIT = "wait"
     TICK = "tick"
     JUMP = "jump"
@@ -281,7 +285,8 @@ def _give_token(world: World, _: Limits) -> list[Deed]:
 def _tab(world: World, limits: Limits) -> list[Deed]:
     """Another client of the same principal follows the session.
 
-    It begins where that one stands, or where it stood when it had half of that.
+    It begins where that one stands, where it stood when it had half of that, or, by somebody's
+    mistake, beyond the end.
     """
 
     def open_tab(peer: Peer, token: ResumeToken) -> None:
@@ -291,7 +296,8 @@ def _tab(world: World, limits: Limits) -> list[Deed]:
         partial(open_tab, peer, token)
         for peer in world.living
         if peer.token is not None and len(world.peers) < limits.max_clients
-        for token in (peer.token, attrs.evolve(peer.token, cursor=peer.token.cursor // 2))
+        for cursor in (peer.token.cursor, peer.token.cursor // 2, peer.token.cursor + _BEYOND)
+        for token in [attrs.evolve(peer.token, cursor=cursor)]
     ]
 
 
@@ -318,6 +324,19 @@ def _thief(world: World, limits: Limits) -> list[Deed]:
 
     return [
         partial(steal, peer, peer.token)
+        for peer in world.living
+        if peer.token is not None and len(world.peers) < limits.max_clients
+    ]
+
+
+def _stray(world: World, limits: Limits) -> list[Deed]:
+    """A client begins from a stored position that never was: one beyond the end."""
+
+    def begin(peer: Peer, token: ResumeToken) -> None:
+        world.add_client(peer.config, attrs.evolve(token, cursor=world.published + 1))
+
+    return [
+        partial(begin, peer, peer.token)
         for peer in world.living
         if peer.token is not None and len(world.peers) < limits.max_clients
     ]
@@ -401,6 +420,7 @@ _OPTIONS: Final[Mapping[Kind, _Options]] = {
     Kind.TAB: _tab,
     Kind.REBORN: _reborn,
     Kind.THIEF: _thief,
+    Kind.STRAY: _stray,
     Kind.WAIT: _wait,
     Kind.TICK: _tick,
     Kind.JUMP: _jump,

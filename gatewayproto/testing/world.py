@@ -133,9 +133,9 @@ class World:
 
     # -- machines -----------------------------------------------------------------------------
 
-    def happen(self, happening: Happening) -> None:
-        """Let the observer know."""
-        self.observe(Step(now=self.now, who=WORLD, input=happening))
+    def happen(self, happening: Happening, deadline: float | None = None) -> None:
+        """Let the observer know; `deadline` is that of a machine that took another's place."""
+        self.observe(Step(now=self.now, who=WORLD, input=happening, deadline=deadline))
 
     def serve(self, input_: GatewayInput) -> None:
         """Give the gateway one input and carry out its actions."""
@@ -459,7 +459,7 @@ class World:
         for link in links:
             self._forget_if_over(link)
         self.deadline = self.gateway.restart(kind, self.now)
-        self.happen(Restarted(kind))
+        self.happen(Restarted(kind), self.deadline)
         self.sessions = list(self.gateway.session_ids())
         self.application.restart(
             [
@@ -472,7 +472,7 @@ class World:
     def swap(self, who: str) -> None:
         """Replace a machine by what its saved state restores."""
         if who == GATEWAY:
-            self.deadline = self.gateway.swap(self.now)
+            deadline = self.deadline = self.gateway.swap(self.now)
         else:
-            self.peers[who].deadline = self.peers[who].slot.swap(self.now)
-        self.happen(Swapped(who))
+            deadline = self.peers[who].deadline = self.peers[who].slot.swap(self.now)
+        self.happen(Swapped(who), deadline)

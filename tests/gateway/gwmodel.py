@@ -1,109 +1,11 @@
-"""What a session's clients must see, said a second time: a list of events and brute force."""
+"""What a session's clients must see, held to what the specification says by brute force."""
 
 import json
-from typing import Any
 
 from attrs import define, field
 
-from gatewayproto import Event
-from tests.gateway.gwworld import Frame, Peer, event_object
-
-
-def superseded(log: list[Event]) -> set[int]:
-    """By the specification's words: transient events of a run_id since its previous final."""
-    found: set[int] = set()
-    for end, final in enumerate(log, start=1):
-        if not final.final:
-            continue
-        for seq in range(end - 1, 0, -1):
-            event = log[seq - 1]
-            if event.run_id == final.run_id and event.final:
-                break
-            if event.run_id == final.run_id and event.transient:
-                found.add(seq)
-    return found
-
-
-def compact(value: Frame) -> bytes:
-    return json.dumps(value, separators=(",", ":"), ensure_ascii=False).encode()
-
-
-def fold(log: list[Event]) -> Frame:
-    """The state of a conversation, event by event."""
-    messages: list[Frame] = []
-    runs: dict[str, Frame] = {}
-    questions: list[str] = []
-    for seq, event in enumerate(log, start=1):
-        if event.transient:
-            if event.run_id is not None:
-                run = runs.setdefault(event.run_id, {"type": event.type, "text": ""})
-                run["type"] = event.type
-                if isinstance(event.data.get("text"), str):
-                    run["text"] += event.data["text"]
-                else:
-                    run["data"] = event.data
-            continue
-        if event.final and event.run_id in runs:
-            del runs[event.run_id]
-        if event.data.get("reply_to") in questions:
-            questions.remove(event.data["reply_to"])
-        if event.expects_reply:
-            questions.append(event.event_id)
-        messages.append({"seq": seq, **event_object(event)})
-    return {"messages": messages, "runs": runs, "questions": questions}
-
-
-@define(eq=False)
-class Ledger:
-    """What a journal of these budgets retains; the order in which it lets go is: superseded
-    events, by the end of their runs, then transient ones, then durable ones, each oldest first."""
-
-    retain: int
-    retain_transient: int
-    retain_bytes: int
-    log: list[Event] = field(factory=list)
-    kept: list[int] = field(factory=list)
-    sizes: list[int] = field(factory=list)
-    ends: dict[int, int] = field(factory=dict)  # of superseded seqs: the final that did it
-
-    def size(self, seq: int) -> int:
-        return self.sizes[seq - 1]
-
-    def append(self, event: Event) -> None:
-        self.log.append(event)
-        self.sizes.append(len(compact(event_object(event))))
-        self.kept.append(len(self.log))
-        if event.final:
-            for seq in superseded(self.log):
-                self.ends.setdefault(seq, len(self.log))
-
-    def trim(self) -> None:
-        ends = self.ends
-        gone = sorted((seq for seq in self.kept if seq in ends), key=lambda seq: (ends[seq], seq))
-        transient = gone + [
-            seq for seq in self.kept if self.log[seq - 1].transient and seq not in ends
-        ]
-        durable = [seq for seq in self.kept if not self.log[seq - 1].transient]
-        kept = set(self.kept)
-        while len(transient) > self.retain_transient:
-            kept.discard(transient.pop(0))
-        while len(durable) > self.retain:
-            kept.discard(durable.pop(0))
-        while sum(map(self.size, kept)) > self.retain_bytes:
-            kept.discard(transient.pop(0) if transient else durable.pop(0))
-        self.kept = sorted(kept)
-
-    @property
-    def cursor(self) -> int:
-        return len(self.log)
-
-    def oldest(self, version: int) -> int:
-        """The lowest seq from which everything can be accounted for."""
-        covered = {*self.kept, *(self.ends if version == 2 else ())}
-        seq = self.cursor
-        while seq > 0 and seq in covered:
-            seq -= 1
-        return seq + 1
+from gatewayproto.testing.reference import Ledger, compact, event_object, event_v1, fold
+from tests.gateway.gwworld import Frame, Peer
 
 
 @define(eq=False)
@@ -313,19 +215,3 @@ class Account:
         assert self.due is None
         assert self.owed_attach is None
         assert self.recovery is None
-
-
-def event_v1(seq: int, event: Event) -> dict[str, Any]:
-    return {
-        "type": "replay",
-        "seq": seq,
-        "event": {
-            "type": event.type,
-            "data": {**event.data, "cursor": seq},
-            "event_id": event.event_id,
-            "timestamp": event.timestamp,
-            "source": event.source,
-            "target": event.target,
-            "sequence": seq,
-        },
-    }

@@ -1,0 +1,209 @@
+"""What a gateway published and whom it serves, as its inputs and actions tell.
+
+The book is kept from steps alone: sessions by what the application was told, what was published by
+`Publish` and its `Published`, epochs by the welcomes and snapshots that name them, connections by
+what came and went on them. Monitors are given it as of before what they judge.
+
+Spec: Terms; The handshake; Delivery.
+"""
+
+from typing import Final
+
+from attrs import define, field
+
+from gatewayproto.config import GatewayConfig
+from gatewayproto.frames import DEFAULT_MAX_PAYLOAD, Event
+from gatewayproto.projection import Projection, Transcript
+from gatewayproto.testing.monitors.wire import Frame
+from gatewayproto.testing.reference import Fold, Ledger, Plain
+
+_STATES_KEPT: Final = 8
+
+
+@define(eq=False)
+class Folded:
+    """The state of a session at any cursor that a snapshot may have."""
+
+    config: GatewayConfig
+    at: int = 0
+    _fold: Fold | Projection | None = None
+    _states: dict[int, Plain] = field(factory=dict)
+
+    def state(self, log: list[Event], cursor: int) -> Plain:
+        """The fold of the log up to `cursor`."""
+        found = self._states.get(cursor)
+        if found is None:
+            found = self._states[cursor] = self._make(log, cursor)
+            while len(self._states) > _STATES_KEPT:
+                del self._states[next(iter(self._states))]
+        return found
+
+    def _make(self, log: list[Event], cursor: int) -> Plain:
+        if self._fold is None or cursor < self.at:
+            self._fold, self.at = new_fold(self.config), 0
+        for seq in range(self.at + 1, cursor + 1):
+            self._fold.apply(seq, log[seq - 1])
+        self.at = cursor
+        return self._fold.state()
+
+
+def new_fold(config: GatewayConfig) -> Fold | Projection:
+    """A reducer of one's own: the reference's of the transcript, else another of the same kind."""
+    return Fold() if config.projection is Transcript else config.projection()
+
+
+@define(eq=False)
+class Session:
+    """A session that the application was told of.
+
+    `epoch` is None until one was named since it began or broke; `past` are those that it had.
+    `idle_since` is when its last follower left; None while there is one.
+    """
+
+    session_id: str
+    agent_id: str
+    principal: str | None
+    ledger: Ledger
+    folded: Folded
+    epoch: str | None = None
+    past: set[str] = field(factory=set)
+    idle_since: float | None = None
+
+    def copy(self) -> "Session":
+        """As it is now, to come back to."""
+        return Session(
+            self.session_id,
+            self.agent_id,
+            self.principal,
+            self.ledger.copy(),
+            Folded(self.folded.config),
+            self.epoch,
+            set(self.past),
+            self.idle_since,
+        )
+
+    def break_epoch(self) -> None:
+        """Its numbering cannot be proved to have gone on."""
+        if self.epoch is not None:
+            self.past.add(self.epoch)
+        self.epoch = None
+
+
+@define(eq=False)
+class Connection:
+    """One connection of the gateway.
+
+    - `stage`: `opening`, `joining` while the application decides, `live`.
+    - `hello`: the handshake that is being decided, or was.
+    - `limit`: the largest frame that the client takes, in bytes.
+    - `outstanding`: bytes that its transport has not taken; `pings` of them our own pings; `own`
+      of them by delivery's doing; `owed_since` when it last took some or was first owed some.
+    - `sign`, `sign_at_most`: when the peer last gave a sign of life, by `Activity` and by frames.
+    - `held`: what the answers that wait for the welcome take at most, in bytes.
+    """
+
+    number: int
+    opened: float
+    stage: str = "opening"
+    hello: Frame = field(factory=dict)
+    version: int = 0
+    session: Session | None = None
+    principal: str | None = None
+    client_id: str = ""
+    limit: int = DEFAULT_MAX_PAYLOAD
+    outstanding: int = 0
+    pings: int = 0
+    own: int = 0
+    owed_since: float = 0.0
+    sign: float = 0.0
+    sign_at_most: float = 0.0
+    pinged: float = 0.0
+    held: int = 0
+
+    def __str__(self) -> str:
+        return f"connection {self.number}"
+
+
+@define(eq=False)
+class Life:
+    """What was published in one epoch: L of the properties."""
+
+    session_id: str
+    log: list[Event]
+    ledger: Ledger
+    folded: Folded
+
+
+@define(eq=False)
+class Book:
+    """Everything that is known of a gateway.
+
+    `last` is the number of the newest connection; one that is not in `connections` is closed.
+    `deadline` is the machine's; nobody knows it of one that is fresh from a restart.
+    `lives` has what was published, by epoch; `breaks` how often the numbering of a session was
+    broken, so that its clients must start over.
+    """
+
+    config: GatewayConfig
+    sessions: dict[str, Session] = field(factory=dict)
+    connections: dict[int, Connection] = field(factory=dict)
+    lives: dict[str, Life] = field(factory=dict)
+    breaks: dict[str, int] = field(factory=dict)
+    last: int = 0
+    deadline: float | None = None
+    is_fresh: bool = False
+    saved: dict[str, Session] | None = None
+    saved_at: float = 0.0
+
+    def followers(self, session_id: str) -> list[Connection]:
+        """The welcomed connections of a session."""
+        return [
+            connection
+            for connection in self.connections.values()
+            if connection.session is not None and connection.session.session_id == session_id
+        ]
+
+    def open_session(self, session_id: str, agent_id: str, principal: str | None) -> None:
+        """A session began."""
+        ledger, folded = Ledger.of(self.config), Folded(self.config)
+        self.sessions[session_id] = Session(session_id, agent_id, principal, ledger, folded)
+
+    def name_epoch(self, session: Session, epoch: str) -> None:
+        """The epoch of a session was named."""
+        if session.epoch is None:
+            session.epoch = epoch
+        if session.epoch == epoch:
+            self.lives[epoch] = Life(
+                session.session_id, session.ledger.log, session.ledger, session.folded
+            )
+
+    def break_epoch(self, session: Session) -> None:
+        """A session's numbering is broken; what its epoch was stays what it was."""
+        self.breaks[session.session_id] = self.breaks.get(session.session_id, 0) + 1
+        if session.epoch is not None and session.epoch in self.lives:
+            session.ledger, session.folded = session.ledger.copy(), Folded(self.config)
+        session.break_epoch()
+
+    def restart(self, kind: str, now: float) -> None:
+        """The process died and came back."""
+        before = self.sessions
+        self.connections.clear()
+        self.last = 0
+        match kind:
+            case "copy":
+                kept = {} if self.saved is None else self.saved
+                self.sessions = {session_id: old.copy() for session_id, old in kept.items()}
+            case "nothing":
+                self.sessions = {}
+            case _:
+                pass
+        for session_id, session in before.items():
+            if self.sessions.get(session_id) is not session:
+                self.breaks[session_id] = self.breaks.get(session_id, 0) + 1
+                again = self.sessions.get(session_id)
+                if again is not None and session.epoch is not None:
+                    again.past |= {session.epoch, *session.past}
+        for session in self.sessions.values():
+            session.idle_since = now
+            if kind != "whole":
+                self.break_epoch(session)

@@ -1,0 +1,303 @@
+"""P4: every welcome and every rejection is what the decision table says, for the true reason.
+
+Spec: The welcome (the decision table); Versions; The handshake; Version 1.
+"""
+
+from collections import Counter
+from typing import Any, Final
+
+from gatewayproto.actions import (
+    CloseConnection,
+    GatewayEvent,
+    JoinRequested,
+    SubscriberJoined,
+)
+from gatewayproto.errors import ERRORS, ErrorCode
+from gatewayproto.inputs import (
+    Accept,
+    ConnectionOpened,
+    FrameReceived,
+    Reject,
+    TimerExpired,
+)
+from gatewayproto.testing.monitors.base import EPSILON
+from gatewayproto.testing.monitors.book import Book, Connection, Session
+from gatewayproto.testing.monitors.gateway import GatewayMonitor
+from gatewayproto.testing.monitors.handshakes import UNREADABLE, Handshake, read_handshake
+from gatewayproto.testing.monitors.wire import REJECTIONS, WELCOMES, Frame, is_off, read
+from gatewayproto.testing.reference import Asked, Decided, Known, decide
+from gatewayproto.testing.steps import Restarted, Step
+
+_OWN_CODES: Final = {"resume": ("since",), "message": ("request_id",)}
+"""Fields that do not make their frame malformed."""
+
+
+class Decision(GatewayMonitor):
+    """P4, at the gateway: a welcome resumes if and only if it can, else names the true reason."""
+
+    prop = "P4"
+    about = "the welcome resumes if and only if it can, and names the true reason where it cannot"
+    needs = frozenset(
+        {
+            "P4 new session",
+            "P4 resumed",
+            "P4 session_unknown",
+            "P4 epoch_changed",
+            "P4 trimmed",
+            "P4 requested",
+            "P4 version 1",
+            "P4 version 2",
+            "P4 another principal's session",
+        }
+    )
+
+    def __init__(self, witnessed: Counter[str], book: Book) -> None:
+        super().__init__(witnessed, book)
+        self._handshakes: dict[int, Handshake] = {}
+        self._joined: SubscriberJoined | None = None
+        self._rejected: dict[int, set[str]] = {}
+        self._answered: set[int] = set()
+        self._known: tuple[Session | None, Known | None] = None, None
+        self._full = False
+
+    def begin(self, step: Step) -> None:
+        """Remember what the decision depends on, as of now."""
+        self._rejected.clear()
+        self._answered.clear()
+        self._joined = None
+        self._full = len(self.book.connections) >= self.config.max_connections
+        match step.input:
+            case Restarted():
+                self._handshakes.clear()
+            case FrameReceived(connection=number, data=data):
+                connection = self.book.connections.get(number)
+                handshake = read_handshake(data, self.config)
+                if connection is not None and handshake is not None and _may_ask(connection):
+                    self._handshakes[number] = handshake
+            case _:
+                pass
+
+    def end(self, step: Step) -> None:
+        """An answer to the handshake is there, where one is due."""
+        match step.input:
+            case FrameReceived(connection=number) if step.raised is None:
+                self._check_asked(step, number)
+            case Accept(connection=number) if step.raised is None:
+                connection = self.book.connections.get(number)
+                if connection is not None and connection.stage != "live":
+                    self.fail(f"{connection} was accepted and got neither welcome nor rejection")
+            case _:
+                pass
+        joined = None if self._joined is None else self._joined.connection
+        # It may be gone in the same breath: what it had not read was too much.
+        if joined in self.book.connections and joined not in self._answered:
+            self.fail(f"connection {joined} joined without a welcome")
+
+    def told(self, step: Step, event: GatewayEvent) -> None:
+        """The application is asked only for what may be accepted."""
+        match event:
+            case JoinRequested(connection=number):
+                handshake = self._handshakes.get(number)
+                if handshake is None or handshake.asked is None:
+                    code = None if handshake is None else handshake.code
+                    self.fail(f"connection {number} asks to join; it must be told {code}")
+                asked = handshake.asked
+                said = (event.agent_id, event.protocol_version)
+                if said != (asked.agent_id, asked.version):
+                    self.fail(f"the application is told {said} of {asked}")
+            case SubscriberJoined():
+                self._joined = event
+            case _:
+                pass
+
+    def sent(self, step: Step, connection: Connection, frame: Frame, data: bytes) -> None:
+        """Judge a welcome or a rejection; nothing else goes before the welcome."""
+        if connection.stage == "live":
+            return
+        if frame["type"] in WELCOMES and connection.stage == "joining":
+            self._welcome(step, connection, frame)
+            self._answered.add(connection.number)
+        elif frame["type"] in REJECTIONS:
+            self._reject(step, connection, frame)
+        else:
+            self.fail(f"{connection} is sent `{frame['type']}` while it is {connection.stage}")
+
+    def closed(self, step: Step, connection: Connection, close: CloseConnection) -> None:
+        """A rejection closes with the code of its error."""
+        codes = self._rejected.pop(connection.number, None)
+        if codes is None:
+            return
+        if close.code not in {ERRORS[ErrorCode(code)].close_code for code in codes}:
+            self.fail(f"{connection} is rejected as {sorted(codes)}, closed with {close.code}")
+
+    # -- the welcome --------------------------------------------------------------------------
+
+    def _welcome(self, step: Step, connection: Connection, frame: Frame) -> None:
+        handshake = self._handshakes.get(connection.number)
+        if handshake is None or handshake.asked is None or not isinstance(step.input, Accept):
+            self.fail(f"{connection} is welcomed without a handshake that was accepted")
+        expected, session = self._expected(handshake, handshake.asked, step.input, frame)
+        if expected.rejected is not None:
+            self.fail(f"{connection} is welcomed; it must be rejected as {expected.rejected}")
+        if session is None:
+            session = connection.session
+        if session is None:
+            self.fail(f"{connection} is welcomed to a session that nobody was told of")
+        self._check_welcome(connection, handshake, expected, session, frame)
+        self._check_told(connection, expected)
+        self.saw(expected.reason or ("resumed" if expected.resumed else "new session"))
+        self.saw(f"version {handshake.asked.version}")
+
+    def _expected(
+        self, handshake: Handshake, asked: Asked, accept: Accept, frame: Frame | None
+    ) -> tuple[Decided, Session | None]:
+        """What the table says, and the session that was found."""
+        session = self.book.sessions.get(handshake.session_id or "")
+        if session is not None and session.principal != accept.principal:
+            self.saw("another principal's session")
+            session = None
+        if session is None:
+            return decide(asked, None), None
+        epoch = session.epoch
+        if epoch is None and frame is not None:  # the welcome is the first to name it
+            epoch = frame.get("epoch") or str(frame.get("session_id")).partition(".")[2]
+        known = Known(
+            agent_id=session.agent_id,
+            epoch=epoch or "",
+            cursor=session.ledger.cursor,
+            oldest_cursor=session.ledger.oldest(asked.version),
+        )
+        return decide(asked, known), session
+
+    def _check_welcome(
+        self,
+        connection: Connection,
+        handshake: Handshake,
+        expected: Decided,
+        session: Session,
+        frame: Frame,
+    ) -> None:
+        asked = handshake.asked
+        assert asked is not None
+        head = session.ledger.cursor
+        fields: dict[str, Any] = {
+            "type": "hello_ok" if handshake.kind == "hello" else "joined",
+            "protocol_version": asked.version,
+            "agent_id": session.agent_id,
+            "server_min_version": self.config.versions.minimum,
+            "server_max_version": self.config.versions.maximum,
+            "resumed": expected.resumed,
+            "resync_required": expected.reason is not None,
+            "resync_reason": expected.reason,
+            "sequence": expected.sequence,
+            "oldest_cursor": session.ledger.oldest(asked.version),
+        }
+        if asked.version == 1:
+            goes_on = expected.reason is None
+            held = asked.since if expected.reason == "trimmed" else 0
+            epoch = session.epoch or str(frame.get("session_id")).partition(".")[2]
+            fields["cursor"] = expected.sequence if goes_on else held
+            fields["head"] = head
+            fields["session_id"] = f"{session.session_id}.{epoch}"
+            fields["epoch"] = None
+        else:
+            fields["cursor"] = head
+            fields["session_id"] = session.session_id
+            fields["epoch"] = session.epoch or frame.get("epoch")
+        for name, value in fields.items():
+            if frame.get(name) != value:
+                self.fail(
+                    f"the welcome of {connection}, which asked for {asked}, has"
+                    f" {name} {frame.get(name)!r}, not {value!r}: the session stands at {head},"
+                    f" oldest_cursor {session.ledger.oldest(asked.version)}, {session.epoch}"
+                )
+
+    def _check_told(self, connection: Connection, expected: Decided) -> None:
+        joined = self._joined
+        if joined is None:
+            self.fail(f"{connection} is welcomed and the application is not told")
+        said = (joined.resumed, joined.resync_reason, joined.sequence)
+        if said != (expected.resumed, expected.reason, expected.sequence):
+            self.fail(f"the application is told {said} of {connection}, which gets {expected}")
+
+    # -- rejections ---------------------------------------------------------------------------
+
+    def _reject(self, step: Step, connection: Connection, frame: Frame) -> None:
+        handshake = self._handshakes.get(connection.number)
+        allowed = self._due(step, connection, handshake)
+        spelled: dict[str, set[str]] = {}
+        for due in allowed:
+            word = due if handshake is None else handshake.spelled(due)
+            spelled.setdefault(word, set()).add(due)
+        kind = "hello_error" if handshake is not None and handshake.kind == "hello" else "error"
+        # What came without a readable handshake is answered in the words of nobody in particular.
+        if frame["type"] not in {kind, "error"} or frame.get("code") not in spelled:
+            self.fail(
+                f"{connection} is rejected by a {frame['type']} {frame.get('code')};"
+                f" due is {kind} with one of {sorted(spelled)}"
+            )
+        codes = self._rejected[connection.number] = spelled[frame["code"]]
+        self._answered.add(connection.number)
+        self.saw("rejection")
+        if codes == {"version_unsupported"}:
+            server = self.config.versions
+            said = (frame.get("server_min_version"), frame.get("server_max_version"))
+            if said != (server.minimum, server.maximum):
+                self.fail(f"a rejection names the versions {said} and not the server's")
+
+    def _due(self, step: Step, connection: Connection, handshake: Handshake | None) -> set[str]:
+        """The codes of the rejections that are due."""
+        match step.input:
+            case ConnectionOpened() if self._full:
+                return {"rate_limited"}
+            case TimerExpired() if connection.stage == "opening":
+                late = step.now >= connection.opened + self.config.handshake_timeout - EPSILON
+                return {"handshake_timeout"} if late else set()
+            case Reject(code=code):
+                return {str(code)}
+            case Accept() if handshake is not None and handshake.asked is not None:
+                return self._refused(handshake, handshake.asked, step.input)
+            case FrameReceived(data=data):
+                return self._misread(connection, data, handshake)
+            case _:
+                return set()
+
+    def _refused(self, handshake: Handshake, asked: Asked, accept: Accept) -> set[str]:
+        expected, session = self._expected(handshake, asked, accept, None)
+        if expected.rejected is not None:
+            return {expected.rejected}
+        full = len(self.book.sessions) >= self.config.max_sessions
+        return {"rate_limited"} if session is None and full else set()
+
+    def _misread(
+        self, connection: Connection, data: bytes, handshake: Handshake | None
+    ) -> set[str]:
+        codes: set[str] = set()
+        frame = read(data)
+        if handshake is not None and handshake.code is not None and connection.stage == "opening":
+            codes.add(handshake.code)
+        if frame is None:
+            codes |= UNREADABLE
+        elif is_off(frame, *_OWN_CODES.get(frame["type"], ())):
+            codes.add("malformed_frame")
+        if len(data) > self.config.max_payload:
+            codes.add("payload_too_large")
+        if connection.held > self.config.answer_window:
+            codes.add("rate_limited")
+        return codes
+
+    def _check_asked(self, step: Step, number: int) -> None:
+        """A handshake that can be read is asked about; one that cannot is rejected."""
+        connection = self.book.connections.get(number)
+        handshake = self._handshakes.get(number)
+        if connection is None or handshake is None or connection.stage != "opening":
+            return
+        data = getattr(step.input, "data", b"")
+        if read_handshake(data, self.config) is not None:
+            due = handshake.code or "the application's decision"
+            self.fail(f"{connection} sent a handshake; due is {due}, and nothing came of it")
+
+
+def _may_ask(connection: Connection) -> bool:
+    """Whether a handshake that comes now is one, and not one too many."""
+    return connection.stage == "opening" or (connection.stage == "live" and connection.version == 1)
