@@ -122,7 +122,7 @@ def _name_trimmed_v1(core: ClientCore, attach: Attach, now: float) -> None:
     To join again would end at the same floor, for ever.
     """
     expected, floor = core.held().cursor + 1, attach.oldest_cursor or 0
-    if core.state is ClientState.LIVE and floor > expected:
+    if core.state is ClientState.LIVE and not attach.resync_required and floor > expected:
         core.emit(Gap(expected=expected, received=floor))
         core.skip_to(floor - 1, "trimmed", now)
 
@@ -133,7 +133,8 @@ def _name_trimmed_v1(core: ClientCore, attach: Attach, now: float) -> None:
 def take_rejection(core: ClientCore, error: Error, now: float) -> None:
     """Go by its code, or await the close where the code is unknown."""
     link = core.linked()
-    link.floor = floor_of(error.retry_after_seconds)
+    # What an earlier error asked for still counts, where this rejects a second handshake.
+    link.floor = max(link.floor, floor_of(error.retry_after_seconds))
     ending = of_rejection(error)
     if ending is None:
         link.rejection = Rejection(

@@ -164,7 +164,13 @@ class Delivery:
             size = min(session.state_size or len(session.state().body), self.max_payload)
             if not self.credit.room_for(size):
                 return _Turn.NO_ROOM
-            self._begin_snapshot(session, self.due, pumped)
+            due, position = self.due, self.position
+            self._begin_snapshot(session, due, pumped)
+            if self.parts and not self.credit.room_for(len(self.parts[0])):
+                # What stands around the state takes more than the rest: it has not begun.
+                self.parts.clear()
+                self.due, self.position = due, position
+                return _Turn.NO_ROOM
             return _Turn.AGAIN
         return self._send_entries(session, pumped, now)
 

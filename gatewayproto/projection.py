@@ -30,7 +30,10 @@ class Projection(Protocol):
         ...
 
     def state(self) -> Object:
-        """The state as of the last event applied, as plain JSON data of its own."""
+        """The state as of the last event applied, as plain JSON data that no later event changes.
+
+        Nobody writes into it.
+        """
         ...
 
     def load(self, state: Object, /) -> None:

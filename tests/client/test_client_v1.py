@@ -461,6 +461,22 @@ def test_a_resync_waits_for_its_snapshot() -> None:
     assert retry_of(lab.pass_time(10.0)).code == "recovery_timeout"
 
 
+def test_a_floor_is_no_gap_where_a_new_epoch_brings_a_snapshot() -> None:
+    lab = Lab(resume=ResumeToken(session_id="s1.old", epoch=None, cursor=3))
+    lab.connect()
+    fields = {"resync_required": True, "resync_reason": "epoch_changed"}
+    welcome = lab.welcome_v1(
+        session_id="s1.new", cursor=0, head=20, sequence=20, oldest_cursor=10, **fields
+    )
+    told = lab.server(welcome)
+    assert told.one(Joined).resumed is False
+    assert (told.of(Gap), told.of(Skipped)) == ([], [])
+    state = {"messages": [], "event_cursor": 20, "session_id": "s1.new"}
+    told = lab.server({"type": "snapshot", "state": state}, replay(21))
+    assert told.one(SnapshotReceived).reason == "epoch_changed"
+    assert seqs(told) == [21]
+
+
 def test_a_snapshot_is_asked_for_with_another_handshake() -> None:
     lab, _ = fresh(*replays(1, 2))
     lab.give(Send(content="x", request_id="a"))

@@ -102,7 +102,7 @@ def test_bad_since_is_answered_and_the_connection_lives(since: Any) -> None:
 def test_version_1_knows_no_recovery_in_band(frame: Frame) -> None:
     world = World.make(max_violations=1)
     peer = world.connect(1)
-    (error,) = peer.send(type_=frame.pop("type"), **frame)
+    (error,) = peer.send_raw(encode(frame))
     assert error["code"] == "unknown_type"
     assert not peer.closed
 
@@ -155,6 +155,23 @@ def test_recovery_yields_to_a_snapshot_that_waits_for_room(then: str) -> None:
     frames = peer.drain_all()
     assert [(f["type"], f.get("cursor"), f["nonce"]) for f in frames] == [
         ("snapshot", 4, "b"), ("caught_up", 4, "b"),
+    ]  # fmt: skip
+
+
+def test_a_snapshot_begins_when_its_frame_has_room_and_not_when_its_state_would_have() -> None:
+    world = World.make(send_window=256)
+    peer = world.connect(auto=False)
+    peer.drain_all()
+    world.publish(peer.session_id, data={"text": "x" * 64}, transient=True)
+    owed = peer.owed
+    assert 256 - 120 < owed < 256 - 40  # room for the state, and none for the frame around it
+    peer.take()
+    assert peer.send("resync", nonce="a") == []
+    world.publish(peer.session_id, transient=True)
+    assert peer.send("resync", nonce="b") == []
+    frames = peer.drain_all()
+    assert [(f["type"], f.get("cursor"), f["nonce"]) for f in frames] == [
+        ("snapshot", 2, "b"), ("caught_up", 2, "b"),
     ]  # fmt: skip
 
 
