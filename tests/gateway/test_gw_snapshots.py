@@ -7,6 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from gatewayproto import Event, Gateway, GatewayConfig
+from gatewayproto.actions import SendFrames
+from gatewayproto.inputs import Accept, ConnectionOpened, Drained, FrameReceived, Publish
 from gatewayproto.projection import Transcript
 from tests.gateway.gwmodel import compact, fold
 from tests.gateway.gwworld import Frame, Peer, World, kinds, make_event, only, seqs
@@ -199,3 +202,45 @@ def test_snapshot_and_what_follows_give_the_state_of_one_that_never_left(version
     for projection in (kept, mine):
         projection.apply(10, final)
     assert mine.state() == kept.state()
+
+
+def test_a_trim_while_a_snapshot_waits_for_room_is_no_skip() -> None:
+    """The journal moves past a snapshot of which only the first part has left."""
+    gateway = Gateway(
+        GatewayConfig(retain_transient=2, send_window=4096), ids=iter(map(str, range(99))).__next__
+    )
+    hello = {"type": "hello", "agent_id": "a", "protocol_min": 2, "protocol_max": 2}
+
+    def attach(number: int, **fields: object) -> list[dict[str, object]]:
+        gateway.handle(ConnectionOpened(connection=number), now=0.0)
+        frame = json.dumps({**hello, **fields}).encode()
+        gateway.handle(FrameReceived(number, frame), now=0.0)
+        return sent(gateway.handle(Accept(connection=number), now=0.0), number)
+
+    def sent(actions: tuple[object, ...], number: int) -> list[dict[str, object]]:
+        return [
+            json.loads(frame)
+            for action in actions
+            if isinstance(action, SendFrames) and number in action.connections
+            for frame in action.frames
+        ]
+
+    def publish(**fields: Any) -> None:
+        event = Event(type="x", event_id="e", timestamp=0.0, **fields)
+        gateway.handle(Publish(session_id=str(session_id), event=event), now=0.0)
+
+    session_id = attach(1)[0]["session_id"]
+    publish(data={"text": "long " * 2000})
+    first = attach(2, session_id=session_id, start="snapshot", max_payload=4096)
+    assert {frame["type"] for frame in first[1:]} == {"snapshot"}
+    assert first[1]["parts"] != len(first) - 1, "the rest of the snapshot waits"
+    for _ in range(9):
+        publish(data={"text": "t"}, run_id="r", transient=True)
+    frames: list[dict[str, object]] = []
+    taken = first
+    while taken:
+        size = sum(len(json.dumps(frame, separators=(",", ":"))) for frame in taken)
+        taken = sent(gateway.handle(Drained(2, size), now=0.0), 2)
+        frames += taken
+    assert "skip" not in {frame["type"] for frame in frames}
+    assert "lagged" in {frame.get("reason") for frame in frames}

@@ -147,7 +147,7 @@ LAYERS: Final[dict[str, Layer]] = {
             ),
             own={"gateway": "tests/gateway", "client": "tests/client"},
         ),
-        Tests("state machine", ("tests/world",)),
+        Tests("state machine", ("tests/testing/test_state_machine.py",)),
         Seeds("simulator", BOTH, lambda seed: simulator.simulate("swarm", seed), 1_000),
         Seeds("any peer", frozenset({"client"}), lambda seed: run_client(Seeded(seed)), 1_000),
     )

@@ -38,7 +38,6 @@ from gatewayproto.testing.steps import (
     Restarted,
     Setup,
     Step,
-    Violation,
 )
 
 __all__ = [
