@@ -8,7 +8,7 @@ every connection has an owner that ends it.
 from gatewayproto_asyncio._client_engine import Item
 from gatewayproto_asyncio._clock import monotonic
 from gatewayproto_asyncio.application import Application, Rejected, SessionHandle
-from gatewayproto_asyncio.client import ClientSession, connect
+from gatewayproto_asyncio.client import ClientSession, MakeClient, connect
 from gatewayproto_asyncio.errors import (
     ClientStoppedError,
     MessageRefusedError,
@@ -21,6 +21,7 @@ __all__ = [
     "ClientSession",
     "ClientStoppedError",
     "Item",
+    "MakeClient",
     "MessageRefusedError",
     "OutcomeUnknownError",
     "Rejected",

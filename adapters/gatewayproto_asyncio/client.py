@@ -11,7 +11,7 @@ import ssl as ssl_module
 import uuid
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, Final, Protocol, Self
 
 from attrs import evolve
 from gatewayproto_wsproto import WsUrl
@@ -60,6 +60,16 @@ DEFAULT_CLOSE_TIMEOUT: Final = 5.0
 _End = MessageAccepted | MessageRefused | OutcomeUnknown | Stopped
 
 
+class MakeClient(Protocol):
+    """Makes a client machine, as `Client` itself does."""
+
+    def __call__(
+        self, config: ClientConfig, /, *, rng: random.Random, resume: ResumeToken | None
+    ) -> Client:
+        """Make one that has not been given anything yet."""
+        ...
+
+
 def connect(
     url: str,
     *,
@@ -77,6 +87,7 @@ def connect(
     ssl: ssl_module.SSLContext | None = None,
     close_timeout: float = DEFAULT_CLOSE_TIMEOUT,
     rng: random.Random | None = None,
+    make_client: MakeClient = Client,
 ) -> "ClientSession":
     """Make a client that follows one session of a gateway, to be entered with `async with`.
 
@@ -99,6 +110,7 @@ def connect(
       While a `send` waits for its answer, which lies behind them, it is 100,000 items or 64 MiB.
     - `close_timeout`: seconds that closing a connection may take before it is aborted.
     - `rng`: spreads the delays between attempts.
+    - `make_client`: makes the machine; that of a `Recording` makes one whose inputs are recorded.
 
     Raises:
         ValueError: The URL, a header or a value is out of bounds, or no agent is named.
@@ -130,6 +142,7 @@ def connect(
         close_timeout=close_timeout,
         # Delays need spreading, not secrecy.
         rng=random.Random() if rng is None else rng,  # noqa: S311
+        make_client=make_client,
     )
 
 
@@ -155,6 +168,7 @@ class ClientSession:
         ssl: ssl_module.SSLContext | None,
         close_timeout: float,
         rng: random.Random,
+        make_client: MakeClient,
     ) -> None:
         self._dialing = Dialing(
             url=WsUrl.parse(url),
@@ -168,7 +182,7 @@ class ClientSession:
         self._on_gap = on_gap
         self._on_event = on_event
         self._get_token = get_token
-        self._machine = Client(config, rng=rng, resume=resume)
+        self._machine = make_client(config, rng=rng, resume=resume)
         self._inflow: ClientInflow = Inflow(max_items=buffer, max_bytes=buffer_bytes)
         self._engine: Engine | None = None
 

@@ -66,9 +66,10 @@ def serve(
     - `config`: how the gateway behaves, `GatewayConfig()` if none is given.
     - `allow_origins`: the origins (`https://app.example`) of pages that may connect beside the
       server's own; any other is 403. Programs that are no browsers send none.
-    - `gateway`: a machine that was saved and restored or recovered, to go on with, on the clock
-      `monotonic`; it must have been made with the same `config`. Connections that it still knows
-      are closed, and messages that it had accepted but not completed come to `on_message` again.
+    - `gateway`: a machine to go on with, in place of a new one, on the clock `monotonic`; it must
+      have been made with the same `config`. It was saved and restored or recovered: connections
+      that it still knows are closed, and messages that it had accepted but not completed come to
+      `on_message` again. Or it is a `Recording`'s, whose inputs are recorded.
     - `ssl`: to serve `wss`.
     - `close_timeout`: seconds that a connection which is being closed may take to send what is
       owed and to answer, before it is aborted.

@@ -12,6 +12,7 @@ _COMMANDS: Final[Mapping[str, str]] = {
     "serve": "gatewayproto_cli.serve",
     "demo": "gatewayproto_cli.demo",
     "tail": "gatewayproto_cli.tail",
+    "replay": "gatewayproto_cli.replay",
     "simulate": "gatewayproto_cli.simulate",
 }
 """Where each command is: the function `<name>_command` of that module."""

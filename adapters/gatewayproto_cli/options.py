@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, Final, TypeVar
 
 import click
@@ -80,4 +81,16 @@ def adapter_option(command: F) -> F:
         type=click.Choice(["asyncio"]),
         default="asyncio",
         help="What does the input and output.",
+    )(command)
+
+
+def record_option(command: F) -> F:
+    """Add `--record`: where to write every input of the machine."""
+    return click.option(
+        "--record",
+        type=click.Path(dir_okay=False, path_type=Path),
+        metavar="FILE",
+        show_default="none",
+        help="Write every input and what came of it into this new file, for `gatewayproto replay`; "
+        "secrets are replaced.",
     )(command)

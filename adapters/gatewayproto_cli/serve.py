@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+from pathlib import Path
 from typing import Final
 
 import click
@@ -12,7 +13,16 @@ from gatewayproto import GatewayConfig
 from gatewayproto.frames import MAX_INT, MIN_MAX_PAYLOAD
 from gatewayproto_cli.agent import DemoAgent
 from gatewayproto_cli.logs import log_to_stderr
-from gatewayproto_cli.options import COUNT, PORT, SETTINGS, adapter_option, seconds, text
+from gatewayproto_cli.options import (
+    COUNT,
+    PORT,
+    SETTINGS,
+    adapter_option,
+    record_option,
+    seconds,
+    text,
+)
+from gatewayproto_cli.record import recording_into
 from gatewayproto_cli.signals import on_end
 
 _CLOSE_TIMEOUT: Final = 2.0
@@ -30,6 +40,7 @@ class ServeOptions:
     tokens: tuple[str, ...]
     allow_origins: tuple[str, ...]
     config: GatewayConfig
+    record: Path | None
 
 
 @click.command("serve", context_settings=SETTINGS)
@@ -60,6 +71,7 @@ class ServeOptions:
               default=_DEFAULTS.max_payload, help="Bytes of the largest frame taken.")  # fmt: skip
 @click.option("--strict", is_flag=True, show_default="off",
               help="Refuse handshakes without version fields.")  # fmt: skip
+@record_option
 def serve_command(
     *,
     adapter: str,  # noqa: ARG001 - there is one so far
@@ -76,6 +88,7 @@ def serve_command(
     request_ttl: float,
     max_payload: int,
     strict: bool,
+    record: Path | None,
 ) -> None:
     """Run a gateway with the demo agent, on the WebSocket path /ws.
 
@@ -102,6 +115,7 @@ def serve_command(
         tokens=tokens,
         allow_origins=allow_origins,
         config=config,
+        record=record,
     )
     try:
         asyncio.run(_run(options))
@@ -114,17 +128,19 @@ async def _run(options: ServeOptions) -> None:
     told = asyncio.Event()
     on_end(told.set)
     agent = DemoAgent(agent_ids=options.agent_ids, tokens=options.tokens, config=options.config)
-    server = serve(
-        agent,
-        host=options.host,
-        port=options.port,
-        config=options.config,
-        allow_origins=options.allow_origins,
-        close_timeout=_CLOSE_TIMEOUT,
-    )
-    async with server:
-        click.echo(f"ready {server.url}")
-        await told.wait()
+    with recording_into(options.record, secrets=options.tokens) as recording:
+        server = serve(
+            agent,
+            host=options.host,
+            port=options.port,
+            config=options.config,
+            allow_origins=options.allow_origins,
+            gateway=None if recording is None else recording.gateway(options.config),
+            close_timeout=_CLOSE_TIMEOUT,
+        )
+        async with server:
+            click.echo(f"ready {server.url}")
+            await told.wait()
 
 
 def _why(error: OSError | UnicodeError) -> str:

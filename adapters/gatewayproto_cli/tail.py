@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+from pathlib import Path
 from typing import Final
 
 import click
@@ -15,7 +16,7 @@ from gatewayproto_asyncio import (
 )
 from gatewayproto_wsproto import WsUrl
 
-from gatewayproto import ClientConfig, LocalProtocolError, __version__
+from gatewayproto import Client, ClientConfig, LocalProtocolError, __version__
 from gatewayproto.actions import (
     ClientEvent,
     EventReceived,
@@ -35,11 +36,13 @@ from gatewayproto_cli.options import (
     VERSION,
     adapter_option,
     epoch_text,
+    record_option,
     seconds,
     text,
     utf8,
 )
 from gatewayproto_cli.output import JsonWriter, PeopleWriter, Writer
+from gatewayproto_cli.record import recording_into
 from gatewayproto_cli.signals import on_end
 from gatewayproto_cli.text import escape
 
@@ -66,6 +69,7 @@ class TailOptions:
     texts: tuple[str, ...]
     until: int | None
     duration: float | None
+    record: Path | None
 
 
 @click.command("tail", context_settings=SETTINGS)
@@ -104,6 +108,7 @@ class TailOptions:
               help="Seconds from the wish to connect to the welcome.")  # fmt: skip
 @click.option("--recovery-timeout", type=seconds, default=10.0,
               help="Seconds that a gap may stay unanswered.")  # fmt: skip
+@record_option
 @click.pass_context
 def tail_command(
     ctx: click.Context,
@@ -126,6 +131,7 @@ def tail_command(
     max_attempts: int | None,
     handshake_timeout: float,
     recovery_timeout: float,
+    record: Path | None,
 ) -> None:
     """Follow one session at URL, over as many connections as it takes.
 
@@ -154,6 +160,7 @@ def tail_command(
         texts=texts,
         until=until,
         duration=duration,
+        record=record,
     )
     writer: Writer = JsonWriter() if as_json else PeopleWriter()
     ctx.exit(asyncio.run(_Tail(options, writer).run()))
@@ -178,13 +185,20 @@ class _Tail:
         """Follow the session; the exit status."""
         on_end(self._enough.set)
         options = self._options
-        client = connect(
-            options.url,
-            config=options.config,
-            resume=options.resume,
-            on_event=self._take,
-            close_timeout=_CLOSE_TIMEOUT,
-        )
+        with recording_into(options.record) as recording:
+            client = connect(
+                options.url,
+                config=options.config,
+                resume=options.resume,
+                on_event=self._take,
+                close_timeout=_CLOSE_TIMEOUT,
+                make_client=recording.client if recording else Client,
+            )
+            await self._visit(client)
+        return 1 if self._failed else 0
+
+    async def _visit(self, client: ClientSession) -> None:
+        options = self._options
         async with client:
             following = asyncio.create_task(self._follow(client))
             # Each gives its message to the client when it first runs, which is in this order.
@@ -196,7 +210,6 @@ class _Tail:
             enough.cancel()
             await client.aclose()
             await _all(following, *sending)
-        return 1 if self._failed else 0
 
     def _take(self, event: ClientEvent) -> None:
         """Write an event in its turn, and see whether it is the last that was asked for."""

@@ -25,6 +25,7 @@ DEFAULTS = {
         "--request-ttl": "300.0",
         "--max-payload": "1048576",
         "--strict": "(off)",
+        "--record": "(none)",
     },
     "tail": {
         "--adapter": "asyncio",
@@ -44,7 +45,9 @@ DEFAULTS = {
         "--max-attempts": "(none)",
         "--handshake-timeout": "10.0",
         "--recovery-timeout": "10.0",
+        "--record": "(none)",
     },
+    "replay": {"--json": "(off)"},
     "demo": {"--events": "5000", "--seed": "1", "--adapter": "asyncio", "--json": "(off)"},
 }
 
@@ -110,6 +113,11 @@ def test_help_shows_every_option_with_its_default(command: str) -> None:
         "demo --events many",
         "demo --seed x",
         "demo extra",
+        "serve --record /",
+        "tail ws://h/ --record /",
+        "replay",
+        "replay one two",
+        "replay /",
         "no-such-command",
     ],
 )
