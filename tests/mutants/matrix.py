@@ -1,8 +1,8 @@
 """Which layer catches which known bug: `python -m tests.mutants.matrix [MUTANT ...]`.
 
 Every mutant is run against every layer, each in a process of its own, and the result is written to
-`docs/tables/mutants.md`, for people, and `tests/mutants/caught.json`, for tests. With mutants
-named only these are run, and the rest stays as it is. `--jobs` bounds the processes.
+`docs/mutants.md`, for people, and `tests/mutants/caught.json`, for tests. With mutants named, or
+layers (`--layer`), only these are run, and the rest stays as it is. `--jobs` bounds the processes.
 
 A layer must find nothing where there is no bug: that is looked at first.
 """
@@ -26,7 +26,7 @@ from tests.mutants.layers import LAYERS, ROOT, Catch, Layer
 from tests.mutants.patching import Mutant, applied
 
 CAUGHT: Final = Path(__file__).parent / "caught.json"
-TABLE: Final = ROOT / "docs" / "tables" / "mutants.md"
+TABLE: Final = ROOT / "docs" / "mutants.md"
 SOUND: Final = "none"
 """In place of a mutant: the machines as they are."""
 
@@ -89,12 +89,12 @@ def search_apart(mutant: str, layer: Layer) -> Catch | None:
 # -- all cells --------------------------------------------------------------------------------
 
 
-def survey(mutants: Iterable[str], *, jobs: int = 2) -> Caught:
-    """Run mutants against every layer that runs their machine."""
+def survey(mutants: Iterable[str], layers: Iterable[str] = LAYERS, *, jobs: int = 2) -> Caught:
+    """Run mutants against every layer of these that runs their machine."""
     cells = [
-        (mutant, layer)
-        for mutant, layer in product(mutants, LAYERS.values())
-        if MUTANTS[mutant].at in layer.sides
+        (mutant, LAYERS[layer])
+        for layer, mutant in product(layers, mutants)
+        if MUTANTS[mutant].at in LAYERS[layer].sides
     ]
     with ThreadPoolExecutor(jobs) as pool:
         found = pool.map(lambda cell: search_apart(*cell), cells)
@@ -106,11 +106,11 @@ def survey(mutants: Iterable[str], *, jobs: int = 2) -> Caught:
     return caught
 
 
-def false_alarms(*, jobs: int = 2) -> dict[str, Catch]:
+def false_alarms(layers: Sequence[str], *, jobs: int = 2) -> dict[str, Catch]:
     """What the layers find in the machines as they are."""
     with ThreadPoolExecutor(jobs) as pool:
-        found = pool.map(lambda layer: search_apart(SOUND, layer), LAYERS.values())
-        return {name: catch for name, catch in zip(LAYERS, found, strict=True) if catch is not None}
+        found = pool.map(lambda layer: search_apart(SOUND, LAYERS[layer]), layers)
+        return {name: catch for name, catch in zip(layers, found, strict=True) if catch is not None}
 
 
 def load() -> Caught:
@@ -122,6 +122,20 @@ def load() -> Caught:
         mutant: {layer: Catch(**catch) for layer, catch in catches.items()}
         for mutant, catches in plain.items()
     }
+
+
+def _merge(old: Caught, new: Caught, mutants: Sequence[str], layers: Sequence[str]) -> Caught:
+    """The cells that were run now, and those of before that were not."""
+    merged: Caught = {}
+    for mutant in MUTANTS:
+        kept = {
+            layer: catch
+            for layer, catch in old.get(mutant, {}).items()
+            if layer in LAYERS and not (mutant in mutants and layer in layers)
+        }
+        both = {**kept, **new.get(mutant, {})}
+        merged[mutant] = {layer: both[layer] for layer in LAYERS if layer in both}
+    return merged
 
 
 def dump(caught: Mapping[str, Mapping[str, Catch]]) -> str:
@@ -159,6 +173,7 @@ def main(arguments: Sequence[str]) -> int:
     """Write the matrix; exit code 1 where a mutant survives or a layer finds what is not there."""
     parser = argparse.ArgumentParser(prog="tests.mutants.matrix", description=__doc__)
     parser.add_argument("mutants", nargs="*", metavar="MUTANT", help="only these")
+    parser.add_argument("--layer", action="append", choices=LAYERS, help="only this; repeatable")
     parser.add_argument("--jobs", type=int, default=2, help="processes at a time")
     parser.add_argument("--cell", choices=LAYERS, help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
@@ -166,14 +181,14 @@ def main(arguments: Sequence[str]) -> int:
         found = search(options.mutants[0], LAYERS[options.cell])
         _say(json.dumps(None if found is None else asdict(found)))
         return 0
-    alarms = false_alarms(jobs=options.jobs)
+    layers = options.layer or list(LAYERS)
+    alarms = false_alarms(layers, jobs=options.jobs)
     for layer, catch in alarms.items():
         _say(f"{layer} finds {catch.by} where there is no bug: {catch.how}")
     if alarms:
         return 1
-    found_now = survey(options.mutants or MUTANTS, jobs=options.jobs)
-    caught = {mutant: catches for mutant, catches in load().items() if mutant in MUTANTS}
-    caught = {mutant: {} for mutant in MUTANTS} | caught | found_now
+    chosen = options.mutants or list(MUTANTS)
+    caught = _merge(load(), survey(chosen, layers, jobs=options.jobs), chosen, layers)
     CAUGHT.write_text(dump(caught), encoding="utf-8")
     TABLE.write_text(table(caught), encoding="utf-8")
     survivors = [mutant for mutant, catches in caught.items() if not catches]
