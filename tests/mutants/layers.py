@@ -12,7 +12,9 @@ from attrs import field, frozen
 from gatewayproto.testing import simulator
 from gatewayproto.testing.any_client import run_client
 from gatewayproto.testing.any_gateway import run_gateway
+from gatewayproto.testing.bounds import BOUNDS, SUITE
 from gatewayproto.testing.choices import Seeded
+from gatewayproto.testing.explorer import explore, walk
 from gatewayproto.testing.steps import Violation
 
 ROOT: Final = Path(__file__).parents[2]
@@ -161,6 +163,34 @@ class Alone:
         return None
 
 
+@frozen
+class Explorer:
+    """Every bound of the suite, until one breaks a property."""
+
+    name: str
+    sides: frozenset[Side] = BOTH
+    is_quick: bool = True
+
+    def search(self, side: Side) -> Catch | None:  # noqa: ARG002 -- a bound has both
+        return next(filter(None, map(self._explore, SUITE)), None)
+
+    def _explore(self, name: str) -> Catch | None:
+        failure = explore(BOUNDS[name]).failure
+        if failure is None:
+            return None
+        how = f"{name} {','.join(map(str, failure.walk.trace))}"
+        # What only machines show that go through their saved state has to be explored again.
+        return self.repeat(how) or Catch(failure.violation.prop, name)
+
+    def repeat(self, how: str) -> Catch | None:
+        name, _, trace = how.partition(" ")
+        if not trace:
+            return self._explore(name)
+        steps = tuple(int(number) for number in trace.split(","))
+        violation = walk(BOUNDS[name], steps).violation
+        return None if violation is None else Catch(violation.prop, how)
+
+
 LAYERS: Final[dict[str, Layer]] = {
     layer.name: layer
     for layer in (
@@ -178,6 +208,7 @@ LAYERS: Final[dict[str, Layer]] = {
         ),
         Tests("state machine", ("tests/testing/test_state_machine.py",)),
         Seeds("simulator", BOTH, lambda seed: simulator.simulate("swarm", seed), 1_000),
+        Explorer("explorer"),
         Alone("any peer", 1_000),
     )
 }
