@@ -13,13 +13,15 @@ SUITABLE := import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help demo test check bench docs generate clean distclean
+.PHONY: help demo test check bench mutation mutants docs generate clean distclean
 
 help:
 	@echo "make demo      show the protocol at work: a gateway, a client and faults on the way"
 	@echo "make test      run the whole test suite; the core's branches must all be covered"
 	@echo "make check     lint, formatting, types, architecture and documentation"
 	@echo "make bench     measure speed against named references"
+	@echo "make mutants   run every known bug against every layer, and write the table of them"
+	@echo "make mutation  change the core in one place at a time; a quarter of an hour or more"
 	@echo "make docs      build the documentation into docs/_build/html"
 	@echo "make generate  write the generated files of the documentation again"
 	@echo "make clean     remove everything that was built; make distclean the environment too"
@@ -67,6 +69,12 @@ check: $(VENV)/.stamp-dev
 
 bench: $(VENV)/.stamp-dev
 	$(BIN)/python tests/bench/bench.py
+
+mutants: $(VENV)/.stamp-dev
+	$(BIN)/python -m tests.mutants.matrix
+
+mutation: $(VENV)/.stamp-dev
+	$(BIN)/python -m tests.mutation.run
 
 docs: $(VENV)/.stamp-dev
 	$(BIN)/python -m sphinx -W --keep-going -b html docs docs/_build/html

@@ -16,5 +16,3 @@ def resume_below_the_floor(monkeypatch: pytest.MonkeyPatch) -> None:
         return None if reason == "trimmed" else reason
 
     monkeypatch.setattr(handshake, "resync_reason", patched)
-
-
