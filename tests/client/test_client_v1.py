@@ -496,6 +496,15 @@ def test_a_snapshot_is_asked_for_with_another_handshake() -> None:
     assert lab.state == ClientState.LIVE
 
 
+def test_what_an_error_asked_for_outlives_a_rejection_of_such_a_handshake() -> None:
+    lab, _ = fresh(*replays(1, 2))
+    wait = {"code": "rate_limited", "message": "", "retry_after_seconds": 8.0}
+    lab.server({"type": "error", **wait})
+    assert lab.give(Resync()).sent("join")
+    lab.server({"type": "error", "code": "bogus", "message": ""})
+    assert retry_of(lab.close(1012)).delay == 8.0
+
+
 def test_an_answer_to_such_a_handshake_that_does_not_come_ends_the_connection() -> None:
     lab, _ = fresh(*replays(1, 2), handshake_timeout=8.0)
     lab.pass_time(20.0)

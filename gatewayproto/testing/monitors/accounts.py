@@ -202,7 +202,9 @@ class Account:
             self.fail("P4", f"a snapshot for {reason}; due is {self.due}")
         if epoch != (self.session.epoch or epoch) or epoch in self.session.past:
             self.fail("P4", f"a snapshot of epoch {epoch}")
-        nonce = None if self.recovery is None else self.recovery[1]
+        # One that its welcome announced answers no recovery: it has begun by then, sent or not.
+        answers = self.recovery is not None and self.announced is None
+        nonce = self.recovery[1] if answers and self.recovery is not None else None
         if frame.get("nonce") != nonce:
             self.fail("P3", f"a snapshot with the nonce {frame.get('nonce')}, not {nonce}")
         self.head = {**frame, "part": 1, "chunk": ""}

@@ -286,13 +286,14 @@ class Endings(ClientMonitor):
         if link is None:
             self._rejected = self._has_newer_token = False
             return
-        if isinstance(input_, SetToken) and link.hellos:
+        if isinstance(input_, SetToken) and link.hellos and step.raised is None:
             self._has_newer_token = input_.token is not None
         if isinstance(input_, TransportClosed) and input_.connection == link.number:
             self._next = _after_close(input_, self._rejected)
         frame = self.book.incoming
         waits = bool(link.hellos) and not link.live and not self._rejected
-        is_event = frame is not None and "seq" in frame and frame["type"] != "hello_error"
+        numbered = frame is not None and "seq" in frame and frame["type"] != "hello_error"
+        is_event = numbered and self.config.versions.minimum == 1
         if frame is not None and waits and frame["type"] in REJECTIONS and not is_event:
             code = _close_code(frame.get("code"))
             self._rejected = code is None

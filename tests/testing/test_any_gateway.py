@@ -1,0 +1,92 @@
+"""A gateway alone is right against any peers, and the layer that shows it sees what is wrong."""
+
+from collections import Counter
+
+import pytest
+from hypothesis import given, settings
+
+from gatewayproto.testing.any_gateway import STATES, exhaust_gateway, run_gateway
+from gatewayproto.testing.any_runs import Broken, Run, survey
+from gatewayproto.testing.choices import Choices, Recorded, Seeded
+from gatewayproto.testing.monitors import missing_witnesses
+from gatewayproto.testing.strategies import choices
+from tests.mutants.catalog import MUTANTS
+from tests.mutants.patching import applied
+
+SEEDS = 350
+DEEP = ("in a snapshot's parts", "live")
+REASONS = ("trimmed", "epoch_changed", "cursor_ahead", "requested")
+WITNESSES = {
+    # Handshakes, in both spellings and in the words of both versions.
+    *("welcome: new", "welcome: None", *(f"welcome: {reason}" for reason in REASONS)),
+    *(
+        f"rejected {code}, {spelling}"
+        for code in ("invalid_protocol_hello", "invalid_cursor", "version_unsupported")
+        for spelling in ("hello 1", "hello 2", "join 1", "join 2")
+    ),
+    *("rejected auth_unauthorized, hello 2", "rejected handshake_timeout, error 2"),
+    *("another principal's session", "too many sessions", "too many connections"),
+    *("too many early frames", "a second attach", "welcome without presence"),
+    # Delivery.
+    *("sent event", "sent replay", "sent skip", "sent caught_up", "sent snapshot", "a part"),
+    *(f"snapshot: {reason}" for reason in (*REASONS, "lagged")),
+    *("event waits for room", "skip waits for room", "caught_up waits for room"),
+    *("a snapshot waits for room", "a part waits for room", "a snapshot is shed"),
+    *("an event too large for its client", "published to one who lags", "epoch changed"),
+    *("resume merged", "resync merged", *(f"resume: {reason}" for reason in REASONS[:3])),
+    # Requests.
+    *("acknowledged", "acknowledged again", "refused request_conflict", "refused inbox_full"),
+    *("refused invalid_request", "refused already_answered", "a request forgotten"),
+    # Ends, and time.
+    *(f"closed {code}" for code in (1000, 1012, 4001, 4002, 4003, 4005, 4506, 4507)),
+    *("stalled", "sent ping", "answers unread", "told SessionExpired", "told CommandDropped"),
+    *("swapped", "restarted whole", "restarted store", "restarted copy", "restarted nothing"),
+    *("joining: malformed_frame", "opening: malformed_frame", "live: malformed_frame"),
+}
+
+
+def test_whatever_the_peers_do_the_gateway_does_what_is_specified() -> None:
+    seen = survey(run_gateway, range(SEEDS))
+    assert WITNESSES - set(seen.witnessed) == set()
+    assert missing_witnesses(seen.witnessed, "gateway") == []
+
+
+@pytest.mark.deep
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("first", range(0, 40_000, 10_000))
+def test_many_more_peers(first: int) -> None:
+    survey(run_gateway, range(SEEDS + first, SEEDS + first + 10_000))
+
+
+@pytest.mark.parametrize("state", STATES)
+def test_every_letter_in_every_situation(state: str) -> None:
+    depth = 2 if state in DEEP else 1
+    witnessed = Counter(each for run in exhaust_gateway(state, depth) for each in run.witnessed)
+    assert len(witnessed) > 10
+
+
+@pytest.mark.deep
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("state", STATES)
+def test_every_two_letters_in_every_situation(state: str) -> None:
+    assert sum(1 for _ in exhaust_gateway(state, 2)) > 0
+
+
+@given(choices())
+@settings(max_examples=40)
+def test_peers_that_hypothesis_makes_up(drawn: Choices) -> None:
+    run_gateway(drawn, steps=30)
+
+
+def test_a_run_is_its_choices() -> None:
+    run = run_gateway(Seeded(3))
+    assert run_gateway(Seeded(3)).steps == run.steps
+    assert run_gateway(Recorded(run.trace)).steps == run.steps
+
+
+@pytest.mark.parametrize("mutant", [each for each in MUTANTS if MUTANTS[each].at == "gateway"])
+def test_known_bugs_of_gateways_are_seen_without_a_client(mutant: str) -> None:
+    with applied(MUTANTS[mutant]), pytest.raises(Broken) as found:
+        survey(run_gateway, range(300))
+    assert found.value.text in str(found.value)
+    assert isinstance(found.value.run, Run)
