@@ -10,8 +10,8 @@ import pytest
 from attrs import field, frozen
 
 from gatewayproto.testing import simulator
-from gatewayproto.testing.any_client import run_client
-from gatewayproto.testing.any_gateway import run_gateway
+from gatewayproto.testing.any_peer.client import run_client
+from gatewayproto.testing.any_peer.gateway import run_gateway
 from gatewayproto.testing.bounds import BOUNDS, SUITE
 from gatewayproto.testing.choices import Seeded
 from gatewayproto.testing.explorer import explore, walk

@@ -5,8 +5,8 @@ from collections import Counter
 import pytest
 from hypothesis import given, settings
 
-from gatewayproto.testing.any_gateway import STATES, exhaust_gateway, run_gateway
-from gatewayproto.testing.any_runs import Broken, Run, survey
+from gatewayproto.testing.any_peer.gateway import STATES, exhaust_gateway, run_gateway
+from gatewayproto.testing.any_peer.runs import Broken, Run, survey
 from gatewayproto.testing.choices import Choices, Recorded, Seeded
 from gatewayproto.testing.monitors import missing_witnesses
 from gatewayproto.testing.strategies import choices

@@ -1,7 +1,6 @@
 """The simulator: no seed breaks a property, everything is witnessed, and what breaks is shown."""
 
 import pytest
-from gatewayproto.testing.strategies import choices
 from hypothesis import given, settings
 
 from gatewayproto.testing.campaign import campaign
@@ -9,6 +8,7 @@ from gatewayproto.testing.choices import Choices
 from gatewayproto.testing.monitors import missing_witnesses
 from gatewayproto.testing.profiles import FAULTS, NAMES
 from gatewayproto.testing.simulator import Failure, replay, run, shrink, simulate
+from gatewayproto.testing.strategies import choices
 from tests.testing.broken import resume_below_the_floor
 
 _SEEDS = 1_000

@@ -29,9 +29,9 @@ from gatewayproto.inputs import (
     TransportClosed,
     TransportOpened,
 )
-from gatewayproto.testing._client_known import Frame
-from gatewayproto.testing._client_reference import ClientReference
 from gatewayproto.testing._shapes import MAX_INT
+from gatewayproto.testing.any_peer._client_known import Frame
+from gatewayproto.testing.any_peer._client_reference import ClientReference
 
 Letter = Callable[..., "ClientInput | None"]
 

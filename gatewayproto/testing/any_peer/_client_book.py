@@ -30,7 +30,7 @@ from gatewayproto.actions import (
 )
 from gatewayproto.config import ClientConfig
 from gatewayproto.inputs import TransportClosed
-from gatewayproto.testing._client_known import (
+from gatewayproto.testing.any_peer._client_known import (
     ANY,
     ATTACHED,
     CLOSE_OF,

@@ -14,8 +14,8 @@ from gatewayproto.inputs import (
     Reject,
 )
 from gatewayproto.testing import _shapes
-from gatewayproto.testing._client_known import CLOSE_OF
-from gatewayproto.testing._gateway_book import (
+from gatewayproto.testing.any_peer._client_known import CLOSE_OF
+from gatewayproto.testing.any_peer._gateway_book import (
     DEFAULT_MAX_PAYLOAD,
     Asked,
     MistakeError,
@@ -24,8 +24,8 @@ from gatewayproto.testing._gateway_book import (
     error,
     present,
 )
-from gatewayproto.testing._gateway_requests import RequestBook
-from gatewayproto.testing._reading import has_huge
+from gatewayproto.testing.any_peer._gateway_requests import RequestBook
+from gatewayproto.testing.any_peer._reading import has_huge
 from gatewayproto.testing.monitors.book import new_fold
 from gatewayproto.testing.reference import Asked as Question
 from gatewayproto.testing.reference import Ledger, Plain, compact, decide

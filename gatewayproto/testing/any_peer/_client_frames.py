@@ -12,7 +12,7 @@ from gatewayproto.actions import (
     ResumeToken,
 )
 from gatewayproto.testing import _shapes
-from gatewayproto.testing._client_known import (
+from gatewayproto.testing.any_peer._client_known import (
     ANY,
     ATTACHED,
     CLOSE_OF,
@@ -21,8 +21,8 @@ from gatewayproto.testing._client_known import (
     Frame,
     floor_of,
 )
-from gatewayproto.testing._client_v1 import V1Book
-from gatewayproto.testing._reading import (
+from gatewayproto.testing.any_peer._client_v1 import V1Book
+from gatewayproto.testing.any_peer._reading import (
     NO_FRAMES,
     bare,
     entries_of,

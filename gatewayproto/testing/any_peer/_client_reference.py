@@ -28,8 +28,8 @@ from gatewayproto.inputs import (
     TransportClosed,
     TransportOpened,
 )
-from gatewayproto.testing._client_frames import FrameBook
-from gatewayproto.testing._client_known import ANY, ATTACHED, Ending, Frame, Owed
+from gatewayproto.testing.any_peer._client_frames import FrameBook
+from gatewayproto.testing.any_peer._client_known import ANY, ATTACHED, Ending, Frame, Owed
 from gatewayproto.testing.reference import compact
 from gatewayproto.testing.steps import Step, Violation
 

@@ -21,11 +21,17 @@ from gatewayproto.client import Client
 from gatewayproto.config import ClientConfig
 from gatewayproto.frames import ClientInfo
 from gatewayproto.inputs import ClientInput, Disconnect, SetToken
-from gatewayproto.testing import _any_server_frames
-from gatewayproto.testing._any_server import AnyServer
-from gatewayproto.testing._client_letters import PREFIXES, SMALL, THEMES, Chosen, any_letter
-from gatewayproto.testing._client_reference import ClientReference
-from gatewayproto.testing.any_runs import Broken, Issuing, Run, bounded, coarse, ended
+from gatewayproto.testing.any_peer import _server_frames
+from gatewayproto.testing.any_peer._client_letters import (
+    PREFIXES,
+    SMALL,
+    THEMES,
+    Chosen,
+    any_letter,
+)
+from gatewayproto.testing.any_peer._client_reference import ClientReference
+from gatewayproto.testing.any_peer._server import AnyServer
+from gatewayproto.testing.any_peer.runs import Broken, Issuing, Run, bounded, coarse, ended
 from gatewayproto.testing.choices import Choices, Odometer, Recorder, pick
 from gatewayproto.testing.machines import Coarse, through_json
 from gatewayproto.testing.monitors import Monitors
@@ -237,7 +243,7 @@ class _Play:
         for _ in range(_HEALING):
             if self.server.book.is_settled:
                 return
-            self.give(_any_server_frames.go_on(self.server))
+            self.give(_server_frames.go_on(self.server))
         raise Violation("P15", f"all is well, and it is still {self.server.book.phase}")
 
     def end(self) -> None:

@@ -13,10 +13,10 @@ from attrs import field, frozen
 
 from gatewayproto.errors import ErrorCode
 from gatewayproto.inputs import GatewayInput
-from gatewayproto.testing import _any_peers as a
-from gatewayproto.testing._any_peers import AnyPeers, Letter
-from gatewayproto.testing._reading import NO_FRAMES
 from gatewayproto.testing._shapes import MAX_INT
+from gatewayproto.testing.any_peer import _peers as a
+from gatewayproto.testing.any_peer._peers import AnyPeers, Letter
+from gatewayproto.testing.any_peer._reading import NO_FRAMES
 from gatewayproto.testing.choices import Choices, pick
 from gatewayproto.versions import VersionRange
 

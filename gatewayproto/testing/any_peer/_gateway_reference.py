@@ -31,7 +31,7 @@ from gatewayproto.inputs import (
     TimerExpired,
 )
 from gatewayproto.testing import _shapes
-from gatewayproto.testing._gateway_book import (
+from gatewayproto.testing.any_peer._gateway_book import (
     Asked,
     Look,
     MistakeError,
@@ -40,8 +40,8 @@ from gatewayproto.testing._gateway_book import (
     error,
     present,
 )
-from gatewayproto.testing._gateway_handshakes import RANGES, HandshakeBook
-from gatewayproto.testing._reading import NO_FRAMES, has_huge
+from gatewayproto.testing.any_peer._gateway_handshakes import RANGES, HandshakeBook
+from gatewayproto.testing.any_peer._reading import NO_FRAMES, has_huge
 from gatewayproto.testing.reference import Plain, compact, event_object
 from gatewayproto.testing.steps import Step, Violation
 

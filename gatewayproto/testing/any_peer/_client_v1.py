@@ -9,11 +9,11 @@ from gatewayproto.actions import (
     ResumeToken,
 )
 from gatewayproto.testing import _shapes
-from gatewayproto.testing._client_known import (
+from gatewayproto.testing.any_peer._client_known import (
     Frame,
 )
-from gatewayproto.testing._client_live import LiveBook
-from gatewayproto.testing._reading import event_of, is_numbered, lenient, same_session
+from gatewayproto.testing.any_peer._client_live import LiveBook
+from gatewayproto.testing.any_peer._reading import event_of, is_numbered, lenient, same_session
 
 
 class V1Book(LiveBook):

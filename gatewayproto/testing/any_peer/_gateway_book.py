@@ -19,7 +19,7 @@ from gatewayproto.actions import CloseConnection, Emit, GatewayEvent, SendFrames
 from gatewayproto.config import GatewayConfig
 from gatewayproto.gateway import SessionInfo
 from gatewayproto.projection import Projection
-from gatewayproto.testing._client_known import ANY, CLOSE_OF
+from gatewayproto.testing.any_peer._client_known import ANY, CLOSE_OF
 from gatewayproto.testing.reference import Ledger, Plain, compact
 from gatewayproto.testing.steps import Step, Violation
 

@@ -10,8 +10,8 @@ from attrs import define
 
 from gatewayproto.actions import SubscriberLagged
 from gatewayproto.frames import Event
-from gatewayproto.testing._client_known import ANY
-from gatewayproto.testing._gateway_book import Asked, GatewayBook, Peer, Session
+from gatewayproto.testing.any_peer._client_known import ANY
+from gatewayproto.testing.any_peer._gateway_book import Asked, GatewayBook, Peer, Session
 from gatewayproto.testing.reference import (
     Asked as Question,
 )

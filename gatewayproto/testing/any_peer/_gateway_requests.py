@@ -8,13 +8,13 @@ import json
 from gatewayproto.actions import (
     MessageReceived,
 )
-from gatewayproto.testing._client_known import ANY
-from gatewayproto.testing._gateway_book import (
+from gatewayproto.testing.any_peer._client_known import ANY
+from gatewayproto.testing.any_peer._gateway_book import (
     Peer,
     Session,
     present,
 )
-from gatewayproto.testing._gateway_delivery import DeliveryBook
+from gatewayproto.testing.any_peer._gateway_delivery import DeliveryBook
 from gatewayproto.testing.reference import Plain
 
 

@@ -31,10 +31,10 @@ from gatewayproto.inputs import (
     SetHealth,
     TimerExpired,
 )
-from gatewayproto.testing._any_server import GRID
-from gatewayproto.testing._gateway_book import Peer, Session
-from gatewayproto.testing._gateway_reference import GatewayReference
 from gatewayproto.testing._shapes import MAX_INT
+from gatewayproto.testing.any_peer._gateway_book import Peer, Session
+from gatewayproto.testing.any_peer._gateway_reference import GatewayReference
+from gatewayproto.testing.any_peer._server import GRID
 from gatewayproto.testing.choices import Choices, pick
 from gatewayproto.testing.reference import Plain
 

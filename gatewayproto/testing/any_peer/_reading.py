@@ -9,7 +9,7 @@ from typing import Any, Final
 from gatewayproto.actions import ResumeToken
 from gatewayproto.frames import ClientInfo, Event, PresenceEntry
 from gatewayproto.testing import _shapes
-from gatewayproto.testing._client_known import Frame
+from gatewayproto.testing.any_peer._client_known import Frame
 from gatewayproto.testing.reference import EVENT_FIELDS
 
 NO_FRAMES: Final[tuple[bytes, ...]] = (

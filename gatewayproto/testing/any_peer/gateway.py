@@ -21,10 +21,9 @@ from gatewayproto.actions import GatewayAction
 from gatewayproto.config import GatewayConfig
 from gatewayproto.gateway import Gateway, SessionInfo
 from gatewayproto.inputs import GatewayInput
-from gatewayproto.testing import _any_peers
-from gatewayproto.testing._any_peers import AnyPeers
-from gatewayproto.testing._gateway_book import Session
-from gatewayproto.testing._gateway_letters import (
+from gatewayproto.testing.any_peer import _peers
+from gatewayproto.testing.any_peer._gateway_book import Session
+from gatewayproto.testing.any_peer._gateway_letters import (
     PREFIXES,
     SMALL,
     THEMES,
@@ -32,8 +31,9 @@ from gatewayproto.testing._gateway_letters import (
     Theme,
     any_letter,
 )
-from gatewayproto.testing._gateway_reference import GatewayReference
-from gatewayproto.testing.any_runs import Broken, Issuing, Run, bounded, coarse, ended
+from gatewayproto.testing.any_peer._gateway_reference import GatewayReference
+from gatewayproto.testing.any_peer._peers import AnyPeers
+from gatewayproto.testing.any_peer.runs import Broken, Issuing, Run, bounded, coarse, ended
 from gatewayproto.testing.choices import Choices, Odometer, Recorder, pick
 from gatewayproto.testing.machines import through_json
 from gatewayproto.testing.monitors import Monitors
@@ -293,7 +293,7 @@ class _Play:
 
     def heal(self) -> None:
         """Every transport takes what it is owed: everybody must be at the head (P3)."""
-        while (input_ := _any_peers.drained(self.peers)) is not None:
+        while (input_ := _peers.drained(self.peers)) is not None:
             self.give(input_)
         for peer in self.peers.book.peers.values():
             if peer.state == "live" and not peer.is_ready:
@@ -329,7 +329,7 @@ def run_gateway(choices: Choices, *, steps: int = 100, config: GatewayConfig | N
 
 def _live(play: _Play, steps: int, theme: Theme) -> None:
     for _ in range(pick(play.choices, (0, 8, 8))):
-        play.give(_any_peers.go_on(play.peers, pick(play.choices, (2, 2, 1))))
+        play.give(_peers.go_on(play.peers, pick(play.choices, (2, 2, 1))))
     for _ in range(steps):
         chance = play.choices.choose(_RESTART_EVERY)
         if chance == _RESTART_EVERY - 1:

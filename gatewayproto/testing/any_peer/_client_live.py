@@ -17,9 +17,9 @@ from gatewayproto.actions import (
     SnapshotReceived,
 )
 from gatewayproto.frames import Event
-from gatewayproto.testing._client_book import Book
-from gatewayproto.testing._client_known import LEAVE_GRACE, Frame, Parts, floor_of
-from gatewayproto.testing._reading import entries_of, event_of, object_of
+from gatewayproto.testing.any_peer._client_book import Book
+from gatewayproto.testing.any_peer._client_known import LEAVE_GRACE, Frame, Parts, floor_of
+from gatewayproto.testing.any_peer._reading import entries_of, event_of, object_of
 
 _REFUSALS: Final = frozenset(
     {

@@ -1,4 +1,4 @@
-"""The frames of a server that may send any of them, true or not, for the alphabet of `_any_server`.
+"""The frames of a server that may send any of them, true or not, for the alphabet of `_server`.
 
 Spec: Server to client; The welcome; Version 1.
 """
@@ -7,7 +7,9 @@ import json
 from typing import Any, Final
 
 from gatewayproto.inputs import ClientInput
-from gatewayproto.testing._any_server import (
+from gatewayproto.testing._shapes import MAX_INT
+from gatewayproto.testing.any_peer._client_known import ATTACHED, Frame
+from gatewayproto.testing.any_peer._server import (
     ENTRY,
     POLICIES,
     POLICY,
@@ -26,8 +28,6 @@ from gatewayproto.testing._any_server import (
     taken,
     unanswered,
 )
-from gatewayproto.testing._client_known import ATTACHED, Frame
-from gatewayproto.testing._shapes import MAX_INT
 
 # -- welcomes and rejections ------------------------------------------------------------------
 

@@ -12,12 +12,12 @@ from typing import Any, Final
 from attrs import frozen
 
 from gatewayproto.inputs import ClientInput
-from gatewayproto.testing import _any_server as a
-from gatewayproto.testing import _any_server_frames as f
-from gatewayproto.testing._any_server import AnyServer, Letter
-from gatewayproto.testing._client_known import ATTACHED
-from gatewayproto.testing._reading import NO_FRAMES
 from gatewayproto.testing._shapes import MAX_INT
+from gatewayproto.testing.any_peer import _server as a
+from gatewayproto.testing.any_peer import _server_frames as f
+from gatewayproto.testing.any_peer._client_known import ATTACHED
+from gatewayproto.testing.any_peer._reading import NO_FRAMES
+from gatewayproto.testing.any_peer._server import AnyServer, Letter
 from gatewayproto.testing.choices import Choices, pick
 
 _REASONS: Final = (
