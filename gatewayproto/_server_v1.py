@@ -110,7 +110,7 @@ def read_welcome(parsed: Parsed) -> WelcomeV1:
         for name, value in parsed.fields.items()
     }
     try:
-        return msgspec.convert(fields, WelcomeV1, from_attributes=True)
+        return msgspec.convert(fields, WelcomeV1)
     except msgspec.ValidationError as error:
         raise _malformed(str(error)) from None
 

@@ -45,7 +45,6 @@ class Entry:
 
     seq: int
     body: bytes
-    transient: bool
     run: Run | None
     gone: bool = False
 
@@ -124,7 +123,7 @@ class Journal:
         sent the event first.
         """
         self._cursor += 1
-        entry = Entry(self._cursor, body, bool(event.transient), None)
+        entry = Entry(self._cursor, body, None)
         if event.transient:
             if event.run_id is not None:
                 self._join_run(entry, event.run_id)
@@ -251,10 +250,9 @@ class Journal:
         return journal
 
     def _restore(self, seq: int, body: bytes, ended: Run | None) -> None:
-        entry = Entry(seq, body, False, ended)
+        entry = Entry(seq, body, ended)
         event = entry.event()
         if event.transient:
-            entry.transient = True
             if ended is not None:
                 ended.entries.append(entry)
             elif event.run_id is not None:
