@@ -14,6 +14,7 @@ _COMMANDS: Final[Mapping[str, str]] = {
     "tail": "gatewayproto_cli.tail",
     "replay": "gatewayproto_cli.replay",
     "simulate": "gatewayproto_cli.simulate",
+    "explore": "gatewayproto_cli.explore",
 }
 """Where each command is: the function `<name>_command` of that module."""
 

@@ -163,7 +163,7 @@ class Step:
     now: float
     who: str
     input: GatewayInput | ClientInput | Happening
-    actions: tuple[GatewayAction, ...] | tuple[ClientAction, ...] = ()
+    actions: tuple[GatewayAction | ClientAction, ...] = ()
     deadline: float | None = None
     raised: Exception | None = field(default=None, eq=False)
 

@@ -48,6 +48,12 @@ DEFAULTS = {
         "--record": "(none)",
     },
     "replay": {"--json": "(off)"},
+    "explore": {
+        "--bound": "all",
+        "--states": "(unlimited)",
+        "--trace": "(none)",
+        "--json": "(off)",
+    },
     "demo": {"--events": "5000", "--seed": "1", "--adapter": "asyncio", "--json": "(off)"},
 }
 

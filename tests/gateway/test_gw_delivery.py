@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 
 from gatewayproto.actions import CommandDropped, Published, SubscriberLagged
 from gatewayproto.inputs import ChangeEpoch, Drained, FrameReceived
-from tests.gateway.gwmodel import Account, Ledger
+from gatewayproto.testing.reference import Ledger
+from tests.gateway.gwmodel import Account
 from tests.gateway.gwworld import MAX_INT, World, encode
 
 Op = tuple[int, int, int]

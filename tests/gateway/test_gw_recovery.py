@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from gatewayproto.actions import SubscriberLagged, SubscriberLeft
 from gatewayproto.inputs import ChangeEpoch
-from tests.gateway.gwmodel import fold
+from gatewayproto.testing.reference import fold
 from tests.gateway.gwworld import MAX_INT, Frame, Peer, World, encode, kinds, only, seqs
 
 BIG = "x" * 300

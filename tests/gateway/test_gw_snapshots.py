@@ -11,7 +11,7 @@ from gatewayproto import Event, Gateway, GatewayConfig
 from gatewayproto.actions import SendFrames
 from gatewayproto.inputs import Accept, ConnectionOpened, Drained, FrameReceived, Publish
 from gatewayproto.projection import Transcript
-from tests.gateway.gwmodel import compact, fold
+from gatewayproto.testing.reference import compact, fold
 from tests.gateway.gwworld import Frame, Peer, World, kinds, make_event, only, seqs
 
 

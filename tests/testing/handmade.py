@@ -215,7 +215,7 @@ def told(kind: type, **changes: Any) -> Change:
     """The application is told something else."""
 
     def change(step: Step) -> Step:
-        actions = [
+        actions: list[Any] = [
             Emit(evolve(each.event, **changes))
             if isinstance(each, Emit) and isinstance(each.event, kind)
             else each

@@ -22,7 +22,7 @@ from gatewayproto.testing.reference import (
 )
 
 RUNS = st.sampled_from(["a", "b", None])
-TEXTS = st.text(st.characters(exclude_categories=("Cs",)), max_size=12)
+TEXTS = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
 DATA = st.one_of(
     st.builds(lambda text: {"text": text}, TEXTS),
     st.builds(lambda reply: {"reply_to": f"e{reply}"}, st.integers(1, 12)),

@@ -50,8 +50,9 @@ def make(**settings: Any) -> tuple[World, Peer, Log]:
 
 
 def publish(world: World, count: int = 1, **fields: Any) -> None:
+    data = fields.pop("data", {})
     for _ in range(count):
-        event = Event(type="note", event_id="e", timestamp=world.now, **{"data": {}, **fields})
+        event = Event(type="note", data=data, event_id="e", timestamp=world.now, **fields)
         world.publish(world.sessions[0], event)
 
 
