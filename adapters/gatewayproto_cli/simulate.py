@@ -29,7 +29,8 @@ _MIXED: Final = frozenset({"swarm", "everything"})
               help="Which faults; a swarm draws a mix of its own for each seed.")  # fmt: skip
 @click.option("--jobs", type=click.IntRange(min=1, max=256), show_default="as many as cores",
               help="Processes that share the work; the result is the same.")  # fmt: skip
-@click.option("--json", "as_json", is_flag=True, help="One JSON object instead of text.")
+@click.option("--json", "as_json", is_flag=True, show_default="off",
+              help="One JSON object instead of text.")  # fmt: skip
 @click.pass_context
 def simulate_command(
     context: click.Context,
@@ -46,8 +47,8 @@ def simulate_command(
     garbled, processes restart, journals are trimmed, clocks jump; then faults stop and everything
     must come to rest. The same seed gives the same run, on every machine.
 
-    Ends with 1 if a property was broken, or if a campaign of 1000 mixed worlds did not
-    witness all that it must.
+    Ends with 1 if a property was broken, or if 1000 worlds or more of the profile swarm or
+    everything did not witness all that they must.
     """
     first = seed or 0
     count = seeds or (_ENOUGH if seed is None else 1)
@@ -79,11 +80,12 @@ def _fields(result: Campaign, profile: str, first: int, missing: list[str]) -> d
 def _print(result: Campaign, profile: str, first: int, missing: list[str]) -> None:
     last = first + result.worlds - 1
     seeds = f"seed {first}" if last == first else f"seeds {first} to {last}"
-    click.echo(f"profile {profile}, {seeds}: {result.worlds} worlds, {result.steps} steps")
+    worlds = "1 world" if result.worlds == 1 else f"{result.worlds} worlds"
+    click.echo(f"profile {profile}, {seeds}: {worlds}, {result.steps} steps")
     click.echo(f"digest {result.digest}")
     for title, counts in (("deeds", result.happened), ("witnessed", result.witnessed)):
         click.echo(f"\n{title}")
-        for name, number in sorted(counts.items()):
+        for name, number in sorted(counts.items(), key=_by_number):
             click.echo(f"  {number:>9}  {name}")
     if missing:
         click.echo(f"\nnot witnessed: {', '.join(missing)}")
@@ -92,6 +94,12 @@ def _print(result: Campaign, profile: str, first: int, missing: list[str]) -> No
         _explain(result.broken[0], profile)
     else:
         click.echo("\nno property was broken")
+
+
+def _by_number(item: tuple[str, int]) -> tuple[int, str]:
+    """A witness goes by the number of its property."""
+    number = item[0].partition(" ")[0].removeprefix("P")
+    return (int(number) if number.isdigit() else 0), item[0]
 
 
 def _explain(broken: Broken, profile: str) -> None:

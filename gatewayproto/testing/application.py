@@ -33,7 +33,7 @@ class Application(Protocol):
         ...
 
     def refusals(self) -> Sequence[Job]:
-        """What it could do in place of its jobs where it is out of humor: refuse a handshake."""
+        """What it could do in place of its jobs: refuse a handshake."""
         ...
 
     def do(self, job: Job) -> None:

@@ -330,15 +330,20 @@ def _thief(world: World, limits: Limits) -> list[Deed]:
 
 
 def _stray(world: World, limits: Limits) -> list[Deed]:
-    """A client begins from a stored position that never was: one beyond the end."""
+    """A client begins from a position that never was: beyond the end, or of another agent."""
 
-    def begin(peer: Peer, token: ResumeToken) -> None:
+    def beyond(peer: Peer, token: ResumeToken) -> None:
         world.add_client(peer.config, attrs.evolve(token, cursor=world.published + 1))
+
+    def elsewhere(peer: Peer, token: ResumeToken) -> None:
+        config = attrs.evolve(peer.config, agent_id=f"{peer.config.agent_id}-other")
+        world.add_client(config, token)
 
     return [
         partial(begin, peer, peer.token)
         for peer in world.living
         if peer.token is not None and len(world.peers) < limits.max_clients
+        for begin in (beyond, elsewhere)
     ]
 
 

@@ -42,7 +42,7 @@ def test_a_profile_has_only_its_faults() -> None:
 def test_people_get_a_summary() -> None:
     result = invoke("simulate", "--seed", "1")
     assert result.exit_code == 0
-    assert result.stdout.startswith("profile swarm, seed 1: 1 worlds, ")
+    assert result.stdout.startswith("profile swarm, seed 1: 1 world, ")
     assert "\nno property was broken\n" in result.stdout
 
 

@@ -1,6 +1,7 @@
 """The layers that look for a known bug: each tests the machines as they are in this process."""
 
 import contextlib
+import json
 import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -178,16 +179,17 @@ class Explorer:
         failure = explore(BOUNDS[name]).failure
         if failure is None:
             return None
-        how = f"{name} {','.join(map(str, failure.walk.trace))}"
-        # What only machines show that go through their saved state has to be explored again.
-        return self.repeat(how) or Catch(failure.violation.prop, name)
+        if failure.walk.violation is None:
+            # What only machines show that go through their saved state has to be explored again.
+            return Catch(failure.violation.prop, name)
+        how = json.dumps([name, failure.walk.trace])
+        return Catch(failure.walk.violation.prop, how)
 
     def repeat(self, how: str) -> Catch | None:
-        name, _, trace = how.partition(" ")
-        if not trace:
-            return self._explore(name)
-        steps = tuple(int(number) for number in trace.split(","))
-        violation = walk(BOUNDS[name], steps).violation
+        if how in BOUNDS:
+            return self._explore(how)
+        name, trace = json.loads(how)
+        violation = walk(BOUNDS[name], trace).violation
         return None if violation is None else Catch(violation.prop, how)
 
 

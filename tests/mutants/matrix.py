@@ -38,9 +38,9 @@ _HEAD: Final = """\
 <!-- Written by `python -m tests.mutants.matrix`: change the mutants, not this file. -->
 
 Each of these bugs has been shipped by real gateways or their clients. Each is a small patch that
-the tests put into the machines while they run, and each column is a layer of tests, which must
-notice: a P stands for the property that was seen to fall, another word for the file of tests. A
-dash stands for a machine that the layer does not run.
+the tests put into the machines while they run, and each column is a layer of tests, and
+says what noticed: a P stands for the property that was seen to fall, another word for the file of
+tests. Where a cell is empty, that layer notices nothing.
 """
 
 Caught = dict[str, dict[str, Catch]]
