@@ -11,6 +11,7 @@ Spec: The client's side; Version 1; Requests.
 """
 
 from collections.abc import Callable, Mapping
+from math import isfinite
 from typing import TYPE_CHECKING, Any, Final, Self, assert_never
 
 from gatewayproto import _client_commands as commands
@@ -139,10 +140,13 @@ class Client:
         `now` is in seconds, by a clock that never goes back. An input that names a connection
         which was given up changes nothing. Raises `LocalProtocolError`, and changes nothing, for
         the caller's mistakes: `Connect` twice, a connection that was never opened, a token that is
-        no text, a message that is no JSON or repeats the id of one that has not come to its end.
+        no text, a message that is no JSON or repeats the id of one that has not come to its end, a
+        `now` that is not finite.
 
         Spec: The client's side.
         """
+        if not isfinite(now):
+            raise LocalProtocolError(f"{now} is no time")
         match input_:
             case FrameReceived():
                 link = self._current(input_.connection)

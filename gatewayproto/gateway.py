@@ -8,6 +8,7 @@ Spec: the architecture page, "Machines".
 """
 
 from collections.abc import Callable
+from math import isfinite
 from typing import assert_never
 
 from attrs import frozen
@@ -140,6 +141,8 @@ class Gateway:
         Raises `LocalProtocolError` for the caller's mistake, and nothing has changed then; never
         anything else, whatever a peer sent.
         """
+        if not isfinite(now):
+            raise LocalProtocolError(f"{now} is no time")
         match input_:
             case FrameReceived():
                 connection.receive(self._existing(input_.connection), input_.data, now)

@@ -1,15 +1,9 @@
 """Options and Hypothesis profiles of the whole suite."""
 
-from __future__ import annotations
-
-from typing import TYPE_CHECKING
-
+import pytest
 from hypothesis import HealthCheck, settings
 
 from tests.last_steps import LastSteps
-
-if TYPE_CHECKING:
-    import pytest
 
 # The same examples on every machine and every run: a failure is one for everybody.
 settings.register_profile(
@@ -31,6 +25,11 @@ settings.register_profile(
     print_blob=True,
     suppress_health_check=[HealthCheck.too_slow],
 )
+
+
+# A helper's assertion says what it compared, as a test's does.
+for helper in ("gateway.gwmodel", "gateway.gwworld", "client.clientlab", "testing.handmade"):
+    pytest.register_assert_rewrite(f"tests.{helper}")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

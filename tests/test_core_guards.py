@@ -2,19 +2,21 @@
 
 import copy
 import json
+import random
 import tracemalloc
 from enum import Enum, StrEnum
 from typing import Any, TypeVar
 
 import pytest
 
-from gatewayproto import Event, codec, render
+from gatewayproto import Event, Gateway, codec, render
 from gatewayproto._table import Table, fault, handled, ignored, late, mistake, race
 from gatewayproto._timers import Timers
-from gatewayproto.client import CLIENT_TABLE
-from gatewayproto.config import ClientConfig
+from gatewayproto.client import CLIENT_TABLE, Client
+from gatewayproto.config import ClientConfig, GatewayConfig
 from gatewayproto.connection import CONNECTION_TABLE
-from gatewayproto.errors import ErrorCode, FrameError
+from gatewayproto.errors import ErrorCode, FrameError, LocalProtocolError
+from gatewayproto.inputs import Connect, ConnectionOpened, TimerExpired
 from gatewayproto.projection import Transcript, shed
 
 State = dict[str, Any]
@@ -344,3 +346,16 @@ def test_all_messages_are_shed_where_that_is_what_it_takes() -> None:
     bare = {**state, "messages": [], "truncated": True}
     assert shed(state, lambda candidate: encoded(candidate) <= encoded(bare)) == bare
     assert shed(state, lambda candidate: encoded(candidate) < encoded(bare)) is None
+
+
+@pytest.mark.parametrize("now", [float("inf"), float("-inf"), float("nan")])
+def test_a_time_that_is_not_finite_is_the_callers_mistake(now: float) -> None:
+    gateway = Gateway(GatewayConfig())
+    client = Client(ClientConfig(agent_id="a"), rng=random.Random(1))
+    client.handle(Connect(), now=0.0)
+    gateway.handle(ConnectionOpened(connection=1), now=0.0)
+    for machine in (gateway, client):
+        before = machine.next_deadline
+        with pytest.raises(LocalProtocolError, match="is no time"):
+            machine.handle(TimerExpired(), now=now)
+        assert machine.next_deadline == before

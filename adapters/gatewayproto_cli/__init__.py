@@ -17,4 +17,8 @@ def main() -> None:
         if error.name not in {"click", "rich"}:
             raise
         sys.exit(f"Error: the command needs {error.name}: pip install 'gatewayproto[cli]'")
-    command(prog_name="gatewayproto")
+    try:
+        command(prog_name="gatewayproto")
+    except OSError as error:
+        # What a command knows of is told there; here it is its output that cannot be written.
+        sys.exit(f"Error: the output cannot be written: {error.strerror}")

@@ -91,6 +91,7 @@ def _bound_fields(result: Exploration) -> dict[str, Any]:
         "healed",
         "deadlocks",
         "non_converging",
+        "rest_within",
         "live",
         "machine_states",
         "asked",
@@ -125,7 +126,8 @@ def _print(bound: Bound, result: Exploration) -> None:
     )
     click.echo(
         f"  {result.settled} where nothing is left but to wait, {result.healed} more until all"
-        f" rest; {result.deadlocks} deadlocks, {result.non_converging} without rest"
+        f" rest, within {result.rest_within:g} s;"
+        f" {result.deadlocks} deadlocks, {result.non_converging} without rest"
     )
     looked_up = 1 - result.run / max(result.asked, 1)
     click.echo(

@@ -96,13 +96,12 @@ class Course:
         self._at_once(place.world)
         self.rebase(place)
 
-    def rebase(self, place: Place) -> float:
-        """Set the clock back; gives the seconds that passed."""
+    def rebase(self, place: Place) -> None:
+        """Set the clock back."""
         seconds = rebase(place.world)
         if seconds:
             place.judge.shift(seconds)
             self.passed += seconds
-        return seconds
 
     def _at_once(self, world: World) -> None:
         for _ in range(_SPINS):

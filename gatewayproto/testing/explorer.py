@@ -15,7 +15,7 @@ import gc
 from collections import Counter
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
-from typing import Final
+from typing import Final, Literal
 
 from attrs import define, evolve, field, frozen
 
@@ -32,8 +32,8 @@ from gatewayproto.testing.steps import Step, Violation
 Trace = tuple[int, ...]
 """The deeds of a run: each by its place among those that were possible."""
 
-Reduction = str
-REDUCTIONS: Final = frozenset({"symmetry", "history"})
+Reduction = Literal["symmetry", "history"]
+REDUCTIONS: Final[frozenset[Reduction]] = frozenset({"symmetry", "history"})
 """`symmetry`: clients that are alike may change places. `history`: what a client's application was
 given counts only as far as it may matter."""
 
@@ -67,6 +67,7 @@ class Exploration:
     - `complete`: whether no state was left out.
     - `settled`: states in which nothing was left but to wait; `healed`: further ones on the way
       from there to rest.
+    - `rest_within`: the most seconds from any state, once faults stop, until all are at rest.
     - `live`: states to which live machines walked as well, and did the same.
     - `machine_states`, `asked`, `run`: distinct states of machines; how often a machine was given
       an input, and how often one had to be run for that.
@@ -80,6 +81,7 @@ class Exploration:
     complete: bool
     settled: int
     healed: int
+    rest_within: float
     live: int
     machine_states: int
     asked: int
@@ -180,6 +182,7 @@ class _Explorer:
             complete=self.graph.is_complete,
             settled=self.settled,
             healed=self.healing.states,
+            rest_within=self.healing.longest,
             live=self.walked,
             machine_states=self.machines.states,
             asked=self.machines.effort.asked,

@@ -31,11 +31,6 @@ class Graph:
         return len(self._known)
 
     @property
-    def fingerprints(self) -> frozenset[bytes]:
-        """The fingerprints of all states."""
-        return frozenset(self._known)
-
-    @property
     def is_complete(self) -> bool:
         """Whether every state was expanded."""
         return len(self._begin) == len(self._known)

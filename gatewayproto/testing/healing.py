@@ -28,49 +28,59 @@ class NoRest(Violation):
 class Healing:
     """Heals places; what is known to come to rest is not healed again.
 
-    `prints` tells what is known; without, every place is healed to the end.
+    `prints` tells what is known; without, every place is healed to the end. `longest` is the most
+    seconds that it took until all were at rest.
     """
 
     course: Course
     prints: Fingerprints | None
-    _heals: set[bytes] = field(factory=set)
+    longest: float = 0.0
+    _rests: dict[bytes, float] = field(factory=dict)  # seconds until all are at rest
 
     @property
     def states(self) -> int:
         """How many states, told apart without what is counted, are known to come to rest."""
-        return len(self._heals)
+        return len(self._rests)
 
-    def heal(self, place: Place) -> float:
-        """Wait until everybody is at rest; gives the seconds until then.
+    def heal(self, place: Place) -> None:
+        """Wait until everybody is at rest.
 
         Raises `NoRest` where that does not come, `Deadlock` where nobody waits for anything.
         """
-        world, met, waited = place.world, set[bytes](), 0.0
+        world, began = place.world, self.course.passed
+        met: dict[bytes, float] = {}
         for link in world.links:
             if link.stalled:
                 world.stall(link, stalled=False)
         world.happen(Healed())
         for _ in range(ROUNDS):
-            waited += self._settle(place)
+            self._settle(place)
+            waited = self.course.passed - began
             if _is_at_rest(place):
-                self._heals |= met
                 world.happen(Rested())
-                return waited
+                self._remember(met, waited)
+                return
             if self.prints is not None:
                 digest = self.prints.of(world, place.judge, b"")
-                if digest in self._heals:
-                    self._heals |= met
-                    return waited
-                met.add(digest)
+                if digest in self._rests:
+                    self._remember(met, waited + self._rests[digest])
+                    return
+                met[digest] = waited
             self._wait(world)
         names = ", ".join(peer.name for peer in world.living)
+        waited = self.course.passed - began
         raise NoRest("P15", f"{names}: not at rest after {ROUNDS} deadlines, {waited} seconds")
 
-    def _settle(self, place: Place) -> float:
+    def _remember(self, met: dict[bytes, float], total: float) -> None:
+        """Every state that was met comes to rest, `total` seconds after the first."""
+        self.longest = max(self.longest, total)
+        for digest, waited in met.items():
+            self._rests[digest] = total - waited
+
+    def _settle(self, place: Place) -> None:
         self.course.settle(place.world)
-        seconds = self.course.rebase(place)
+        self.course.rebase(place)
         place.judge.check_settled(place.world)
-        return seconds
 
     def _wait(self, world: World) -> None:
         deadline = world.next_deadline

@@ -8,6 +8,7 @@ Spec: the verification page, "One world".
 """
 
 from collections.abc import Callable, Iterable
+from math import inf
 
 from gatewayproto.actions import (
     ClientAction,
@@ -76,6 +77,11 @@ _SPINS = 1_000
 
 def ignore(_: Step) -> None:
     """Observe nothing."""
+
+
+def _check_seconds(seconds: float) -> None:
+    if not 0 <= seconds < inf:
+        raise ValueError(f"{seconds} seconds cannot pass")
 
 
 class World:
@@ -411,7 +417,11 @@ class World:
                 yield peer.deadline
 
     def advance(self, seconds: float) -> None:
-        """Let time pass, with every deadline at its time."""
+        """Let time pass, with every deadline at its time.
+
+        Raises `ValueError` for a time that is no time from 0.
+        """
+        _check_seconds(seconds)
         end = self.now + seconds
         for _ in range(_SPINS):
             deadline = self.next_deadline
@@ -423,7 +433,11 @@ class World:
         raise Violation("P10", f"over {_SPINS} deadlines within {seconds} seconds")
 
     def jump(self, seconds: float) -> None:
-        """The clock moves past whatever deadline at once; then the timers fire."""
+        """The clock moves past whatever deadline at once; then the timers fire.
+
+        Raises `ValueError` for a time that is no time from 0.
+        """
+        _check_seconds(seconds)
         self.now += seconds
         self.happen(ClockJumped(seconds))
         self.expire()

@@ -406,6 +406,18 @@ def test_part_1_begins_anew_and_a_whole_snapshot_ends_what_was_begun() -> None:
     assert lab.server(*parts(13, "", "{", "", "}")).one(SnapshotReceived).state == {}
 
 
+def test_parts_count_as_progress_from_the_first_after_a_new_request() -> None:
+    """However far the one before had come: a slow and steady answer is not given up."""
+    lab = Lab()
+    lab.live(caught_up(0))
+    lab.server(*parts(9, "{", " ", "}", reason="lagged")[:2])
+    lab.give(Resync())
+    for part in parts(9, "{", " ", "}"):
+        assert lab.pass_time(8.0).of(SnapshotReceived) == []
+        told = lab.server(part)
+    assert told.one(SnapshotReceived).cursor == 9
+
+
 def test_parts_of_one_connection_do_not_go_on_on_the_next() -> None:
     lab = Lab()
     one, two = parts(9, "{", "}")

@@ -218,6 +218,19 @@ def test_question_is_answered_once(version: int) -> None:
 
 
 @VERSIONS
+def test_question_that_is_published_again_stays_answered(version: int) -> None:
+    """As by an application that dies after it published, and publishes the same once more."""
+    world, peer = session(version)
+    question = world.publish(peer.session_id, expects_reply=True).event_id
+    fields = {"content": "yes", "reply_to": question}
+    peer.take()
+    peer.send("message", request_id="a", **fields)
+    world.publish(peer.session_id, event_id=question, expects_reply=True)
+    peer.take()
+    nacked(peer.send("message", request_id="b", **fields), version, "already_answered", "b")
+
+
+@VERSIONS
 def test_answer_to_what_expects_none_is_an_invalid_request(version: int) -> None:
     world, peer = session(version)
     plain = world.publish(peer.session_id).event_id

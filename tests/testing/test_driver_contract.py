@@ -2,6 +2,7 @@
 
 import asyncio
 from contextlib import suppress
+from typing import Any
 
 import pytest
 
@@ -141,3 +142,13 @@ def test_a_lawful_driver_is_not() -> None:
         (1.4, ConnectionOpened(connection=2)),
         (1.5, ConnectionClosed(2)),
     ) == []  # fmt: skip
+
+
+@pytest.mark.parametrize("check", [*SERVER_CHECKS, *CLIENT_CHECKS], ids=str)
+def test_a_harness_that_runs_nothing_passes_nothing(check: Any) -> None:
+    class Idle:
+        def run(self, _: object) -> None:
+            pass
+
+    with pytest.raises(Violation, match="did not run it to its end"):
+        check(Idle())

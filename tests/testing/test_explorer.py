@@ -86,6 +86,7 @@ def test_nothing_in_a_bound_breaks_a_property_and_everything_comes_to_rest(name:
     assert result.states >= LEAST[name]
     assert result.transitions > result.states
     assert result.settled > 0
+    assert 0 < result.rest_within < 120
     assert result.live == result.states // BOUNDS[name].live
     assert (result.passed, result.deadlocks, result.non_converging) == (True, 0, 0)
 

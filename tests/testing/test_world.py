@@ -9,10 +9,11 @@ from gatewayproto.actions import EventReceived, Gap, MessageAccepted, SnapshotRe
 from gatewayproto.gateway import Gateway
 from gatewayproto.inputs import Disconnect, Publish
 from gatewayproto.testing.choices import Seeded
+from gatewayproto.testing.monitors import Monitors
 from gatewayproto.testing.peer import Peer
 from gatewayproto.testing.profiles import draw
 from gatewayproto.testing.simulator import heal, scramble, settle
-from gatewayproto.testing.steps import GATEWAY, Restart, Step, Violation
+from gatewayproto.testing.steps import GATEWAY, Restart, Setup, Step, Violation
 from gatewayproto.testing.transcript import render
 from gatewayproto.testing.world import World
 
@@ -251,3 +252,19 @@ def test_only_the_last_steps_are_shown_if_so_wished() -> None:
     publish(world, 3)
     text = render(log.steps, last=1)
     assert text.startswith(f"… {len(log.steps) - 1} steps before\n")
+
+
+@pytest.mark.parametrize("seconds", [-1.0, float("nan"), float("inf")])
+def test_a_time_that_cannot_pass_is_the_callers_mistake(seconds: float) -> None:
+    world, _, _ = make()
+    with pytest.raises(ValueError, match="cannot pass"):
+        world.advance(seconds)
+    with pytest.raises(ValueError, match="cannot pass"):
+        world.jump(seconds)
+
+
+def test_monitors_that_come_too_late_say_so() -> None:
+    world, peer, _ = make()
+    world.observe = Monitors(Setup(gateway=world.config)).observe
+    with pytest.raises(ValueError, match="nobody announced 'c0'"):
+        world.send(peer, "hello")

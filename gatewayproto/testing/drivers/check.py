@@ -35,16 +35,20 @@ class Check(Generic[H]):
         Raises:
             Violation: The driver does not do its duty.
         """
+        ended: list[bool] = []
 
         async def main() -> None:
             try:
                 await self._body(harness)
+                ended.append(True)
             except TimeoutError as error:
                 raise Violation(self.name, f"{self.duty}: waited in vain") from error
             except Violation as violation:
                 raise Violation(self.name, f"{self.duty}: {violation.text}") from violation
 
         harness.run(main)
+        if not ended:
+            raise Violation(self.name, f"{self.duty}: the harness did not run it to its end")
 
 
 def run_all(checks: Sequence[Check[H]], harness: H) -> None:

@@ -108,7 +108,11 @@ class Monitors:
             self._add(name, config, None)
 
     def observe(self, step: Step) -> None:
-        """Judge the next step. Raises `Violation`."""
+        """Judge the next step.
+
+        Raises `Violation`, and `ValueError` for a step of somebody who was never announced, by the
+        setup or by `ClientAdded`: the monitors have to be there from the beginning.
+        """
         if step.who == WORLD:
             self._happened(step)
         else:
@@ -121,6 +125,8 @@ class Monitors:
                 self._gateway.observe(step)
         elif step.who in self._clients:
             self._clients[step.who].observe(step)
+        else:
+            raise ValueError(f"nobody announced {step.who!r}")
         for monitor in self._world:
             monitor.end(step)
 
