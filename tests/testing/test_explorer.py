@@ -1,8 +1,6 @@
 """The explorer: every bound in full, every reduction cross-checked, bugs by shortest ways."""
 
 import random
-import sys
-from collections.abc import Iterator
 from itertools import product
 from typing import Any, Final
 
@@ -51,15 +49,6 @@ LEAST: Final = {
 """Distinct states of each bound, at the least."""
 
 
-@pytest.fixture(autouse=True)
-def _untraced() -> Iterator[None]:
-    """Do not count which lines run: here they run a million times, and counting takes longer."""
-    tracer = sys.gettrace()
-    sys.settrace(None)
-    yield
-    sys.settrace(tracer)
-
-
 def smaller(name: str, *kinds: Kind, **changes: Any) -> Bound:
     """A bound without these kinds of deeds."""
     bound = BOUNDS[name]
@@ -86,7 +75,7 @@ def test_nothing_in_a_bound_breaks_a_property_and_everything_comes_to_rest(name:
     assert result.states >= LEAST[name]
     assert result.transitions > result.states
     assert result.settled > 0
-    assert 0 < result.rest_within < 120
+    assert 0 <= result.rest_within < 120
     assert result.live == result.states // BOUNDS[name].live
     assert (result.passed, result.deadlocks, result.non_converging) == (True, 0, 0)
 

@@ -85,7 +85,7 @@ def live_through(source: Choices, *, deeds: int) -> CutBytes:
 def test_bytes_cut_anywhere_bring_every_frame_whole_and_in_order() -> None:
     wires = [live_through(Seeded(seed), deeds=80) for seed in range(20)]
     frames, pieces = sum(wire.frames for wire in wires), sum(wire.pieces for wire in wires)
-    assert frames > 400
+    assert frames > 300
     assert pieces > 2 * frames
 
 
