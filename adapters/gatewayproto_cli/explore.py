@@ -7,8 +7,8 @@ from typing import Any, Final
 
 import click
 
-from gatewayproto.testing.bounds import BOUNDS, SUITE, Bound
-from gatewayproto.testing.explorer import Exploration, Failure, Walk, explore, walk
+from gatewayproto.testing.explorer.bounds import BOUNDS, SUITE, Bound
+from gatewayproto.testing.explorer.search import Exploration, Failure, Walk, explore, walk
 from gatewayproto.testing.transcript import render
 from gatewayproto_cli.options import SETTINGS
 from gatewayproto_cli.text import escape

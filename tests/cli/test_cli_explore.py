@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from attrs import evolve
 
-from gatewayproto.testing.bounds import BOUNDS, SUITE
+from gatewayproto.testing.explorer.bounds import BOUNDS, SUITE
 from tests.cli.cli_support import invoke, run
 from tests.mutants.catalog import MUTANTS
 from tests.mutants.patching import applied

@@ -13,9 +13,9 @@ from attrs import field, frozen
 from gatewayproto.testing import simulator
 from gatewayproto.testing.any_peer.client import run_client
 from gatewayproto.testing.any_peer.gateway import run_gateway
-from gatewayproto.testing.bounds import BOUNDS, SUITE
 from gatewayproto.testing.choices import Seeded
-from gatewayproto.testing.explorer import explore, walk
+from gatewayproto.testing.explorer.bounds import BOUNDS, SUITE
+from gatewayproto.testing.explorer.search import explore, walk
 from gatewayproto.testing.steps import Violation
 
 ROOT: Final = Path(__file__).parents[2]

@@ -8,15 +8,15 @@ import pytest
 from attrs import evolve
 
 from gatewayproto.journal import Journal
-from gatewayproto.testing.bounds import BOUNDS, SUITE, Bound
-from gatewayproto.testing.course import Course, Place
 from gatewayproto.testing.deeds import Kind
-from gatewayproto.testing.explorer import REDUCTIONS, Exploration, explore, walk
-from gatewayproto.testing.fingerprint import Fingerprints
-from gatewayproto.testing.folded import FoldedMachines
-from gatewayproto.testing.graph import Graph
-from gatewayproto.testing.healing import Deadlock, NoRest
-from gatewayproto.testing.judge import Rules
+from gatewayproto.testing.explorer.bounds import BOUNDS, SUITE, Bound
+from gatewayproto.testing.explorer.course import Course, Place
+from gatewayproto.testing.explorer.fingerprint import Fingerprints
+from gatewayproto.testing.explorer.folded import FoldedMachines
+from gatewayproto.testing.explorer.graph import Graph
+from gatewayproto.testing.explorer.healing import Deadlock, NoRest
+from gatewayproto.testing.explorer.judge import Rules
+from gatewayproto.testing.explorer.search import REDUCTIONS, Exploration, explore, walk
 from gatewayproto.testing.monitors import Monitors
 from gatewayproto.testing.steps import Setup
 from gatewayproto.testing.transcript import render

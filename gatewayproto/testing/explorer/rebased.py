@@ -14,7 +14,7 @@ from gatewayproto.actions import MessageReceived, ResumeToken
 from gatewayproto.client import Client
 from gatewayproto.config import ClientConfig, GatewayConfig
 from gatewayproto.gateway import Gateway
-from gatewayproto.testing.folded import BASE, Constant, Machine, State, look, tag_of
+from gatewayproto.testing.explorer.folded import BASE, Constant, Machine, State, look, tag_of
 from gatewayproto.testing.machines import ClientSlot, GatewaySlot, Numbered, Outcome
 from gatewayproto.testing.steps import Restart
 from gatewayproto.testing.world import World

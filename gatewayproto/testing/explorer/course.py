@@ -8,11 +8,11 @@ from typing import Final
 
 from attrs import define, field
 
-from gatewayproto.testing.bounds import Bound
 from gatewayproto.testing.deeds import Kind, options
-from gatewayproto.testing.judge import Judge, Rules
+from gatewayproto.testing.explorer.bounds import Bound
+from gatewayproto.testing.explorer.judge import Judge, Rules
+from gatewayproto.testing.explorer.rebased import rebase
 from gatewayproto.testing.machines import Machines
-from gatewayproto.testing.rebased import rebase
 from gatewayproto.testing.steps import Step, Violation
 from gatewayproto.testing.world import World
 

@@ -7,8 +7,8 @@ from typing import Final
 
 from attrs import define, field
 
-from gatewayproto.testing.course import Course, Place
-from gatewayproto.testing.fingerprint import Fingerprints
+from gatewayproto.testing.explorer.course import Course, Place
+from gatewayproto.testing.explorer.fingerprint import Fingerprints
 from gatewayproto.testing.steps import Healed, Rested, Violation
 from gatewayproto.testing.world import World
 

@@ -21,7 +21,7 @@ from gatewayproto.client import Client
 from gatewayproto.config import ClientConfig, GatewayConfig
 from gatewayproto.gateway import Gateway
 from gatewayproto.inputs import Activity, ClientInput, FrameReceived, GatewayInput, Publish
-from gatewayproto.testing.holding import check_client, check_gateway
+from gatewayproto.testing.explorer.holding import check_client, check_gateway
 from gatewayproto.testing.machines import ClientSlot, GatewaySlot, Numbered, Outcome
 from gatewayproto.testing.steps import Restart, Violation
 

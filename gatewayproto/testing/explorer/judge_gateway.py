@@ -32,8 +32,8 @@ from gatewayproto.inputs import (
     Publish,
     Reject,
 )
-from gatewayproto.testing.history import Log, canonical
-from gatewayproto.testing.judge_book import Book, Connection, Session
+from gatewayproto.testing.explorer.history import Log, canonical
+from gatewayproto.testing.explorer.judge_book import Book, Connection, Session
 from gatewayproto.testing.monitors.handshakes import read_handshake
 from gatewayproto.testing.monitors.wire import WELCOMES, Frame, decode
 from gatewayproto.testing.reference import Asked, Decided, Known, decide, resync_reason

@@ -14,16 +14,16 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 import msgspec
 
-from gatewayproto.testing.bounds import Bound
 from gatewayproto.testing.deeds import Kind
-from gatewayproto.testing.folded import State, digest
-from gatewayproto.testing.judge import Judge
+from gatewayproto.testing.explorer.bounds import Bound
+from gatewayproto.testing.explorer.folded import State, digest
+from gatewayproto.testing.explorer.judge import Judge
 from gatewayproto.testing.network import Close, Link
 from gatewayproto.testing.peer import Peer
 from gatewayproto.testing.world import World
 
 if TYPE_CHECKING:
-    from gatewayproto.testing.rebased import Rebased, Stored
+    from gatewayproto.testing.explorer.rebased import Rebased, Stored
 
 SIZE: Final = 16
 """Bytes of a fingerprint: among ten million worlds, two that share one are not to be expected."""

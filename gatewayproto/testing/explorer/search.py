@@ -19,14 +19,14 @@ from typing import Final, Literal
 
 from attrs import define, evolve, field, frozen
 
-from gatewayproto.testing.bounds import Bound
-from gatewayproto.testing.course import Course, Place
-from gatewayproto.testing.fingerprint import Fingerprints
-from gatewayproto.testing.folded import FoldedMachines
-from gatewayproto.testing.graph import Graph
-from gatewayproto.testing.healing import Deadlock, Healing, NoRest
-from gatewayproto.testing.judge import Rules
-from gatewayproto.testing.rebased import RebasedMachines
+from gatewayproto.testing.explorer.bounds import Bound
+from gatewayproto.testing.explorer.course import Course, Place
+from gatewayproto.testing.explorer.fingerprint import Fingerprints
+from gatewayproto.testing.explorer.folded import FoldedMachines
+from gatewayproto.testing.explorer.graph import Graph
+from gatewayproto.testing.explorer.healing import Deadlock, Healing, NoRest
+from gatewayproto.testing.explorer.judge import Rules
+from gatewayproto.testing.explorer.rebased import RebasedMachines
 from gatewayproto.testing.steps import Step, Violation
 
 Trace = tuple[int, ...]

@@ -40,7 +40,7 @@ from gatewayproto.inputs import (
     TransportClosed,
     TransportOpened,
 )
-from gatewayproto.testing.history import Log, View, Views, canonical
+from gatewayproto.testing.explorer.history import Log, View, Views, canonical
 from gatewayproto.testing.monitors.wire import decode
 from gatewayproto.testing.reference import event_object
 from gatewayproto.testing.steps import Step, Violation

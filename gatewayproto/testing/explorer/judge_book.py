@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 from attrs import define, field
 
-from gatewayproto.testing.history import Log
+from gatewayproto.testing.explorer.history import Log
 from gatewayproto.testing.monitors.handshakes import Handshake
 from gatewayproto.testing.steps import Restart
 

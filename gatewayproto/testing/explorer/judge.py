@@ -20,10 +20,10 @@ from attrs import define, field
 from gatewayproto.actions import ResumeToken
 from gatewayproto.config import GatewayConfig
 from gatewayproto.inputs import TimerExpired
-from gatewayproto.testing.history import Log, View, Views
-from gatewayproto.testing.judge_book import Book
-from gatewayproto.testing.judge_client import Account, ClientRules, epoch_of
-from gatewayproto.testing.judge_gateway import GatewayRules
+from gatewayproto.testing.explorer.history import Log, View, Views
+from gatewayproto.testing.explorer.judge_book import Book
+from gatewayproto.testing.explorer.judge_client import Account, ClientRules, epoch_of
+from gatewayproto.testing.explorer.judge_gateway import GatewayRules
 from gatewayproto.testing.steps import (
     GATEWAY,
     WORLD,
