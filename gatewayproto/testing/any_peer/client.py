@@ -9,11 +9,10 @@ by what the specification calls for, said a second time.
 Spec: the verification page, "Each machine against any peer".
 """
 
-import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final
 
-from attrs import evolve, frozen
+from attrs import evolve
 
 from gatewayproto.actions import ClientAction, ResumeToken
 from gatewayproto.backoff import Backoff
@@ -31,7 +30,8 @@ from gatewayproto.testing.any_peer._client_letters import (
 )
 from gatewayproto.testing.any_peer._client_reference import ClientReference
 from gatewayproto.testing.any_peer._server import AnyServer
-from gatewayproto.testing.any_peer.runs import Broken, Issuing, Run, bounded, coarse, ended
+from gatewayproto.testing.any_peer._twin import Twin, call, deadline_of
+from gatewayproto.testing.any_peer.runs import Broken, Issuing, Run, bounded, ended
 from gatewayproto.testing.choices import Choices, Odometer, Recorder, pick
 from gatewayproto.testing.machines import Coarse, through_json
 from gatewayproto.testing.monitors import Monitors
@@ -58,8 +58,6 @@ _SWAP_EVERY: Final = 16
 _RESTART_EVERY: Final = 64
 _HEALING: Final = 200
 _LIFE: Final = "client"
-_EPSILON: Final = 1e-6
-_Actions = tuple[ClientAction, ...]
 
 
 def draw_config(choices: Choices) -> ClientConfig:
@@ -98,7 +96,7 @@ class _Bench:
         self._rng = Coarse(life)
         self._machine = Client(config, rng=self._rng, resume=resume, ids=self._ids)
         self._ahead = 0.0
-        self._twin: _Twin | None = None
+        self._twin: Twin[ClientInput, ClientAction] | None = None
 
     @property
     def next_id(self) -> str:
@@ -116,8 +114,8 @@ class _Bench:
         """Give an input; what came of it, and the ids that were drawn. Raises `Violation`."""
         self._ids.issued.clear()
         before = self._state(now) if changes_nothing else None
-        actions, raised = _call(self._machine, input_, now + self._ahead)
-        deadline = _deadline(self._machine, self._ahead, now)
+        actions, raised = call(self._machine, input_, now + self._ahead)
+        deadline = deadline_of(self._machine, self._ahead, now)
         if before is not None and self._state(now) != before:
             raise Violation("P7", f"{input_} must change nothing")
         if isinstance(input_, SetToken) and raised is None:
@@ -133,14 +131,14 @@ class _Bench:
         """Go on with what the saved state restores, on a clock that is so far ahead."""
         self.compare_twin(now)
         state = through_json(self._state(now))
-        self._twin = _Twin(self._machine, self._ahead)
+        self._twin = Twin[ClientInput, ClientAction](self._machine, self._ahead)
         rng, self._ids = Coarse(), self._ids.copy()
         rng.setstate(self._rng.getstate())
         self._rng, self._ahead = rng, ahead
         self._machine = Client.from_state(
             self._config, state, rng=rng, now=now + ahead, ids=self._ids
         )
-        deadline = _deadline(self._machine, ahead, now)
+        deadline = deadline_of(self._machine, ahead, now)
         return Step(now=now, who=WORLD, input=Swapped(_LIFE), deadline=deadline)
 
     def compare_twin(self, now: float) -> None:
@@ -150,46 +148,6 @@ class _Bench:
 
     def _state(self, now: float) -> dict[str, Any]:
         return self._machine.to_state(now=now + self._ahead)
-
-
-@frozen
-class _Twin:
-    """The machine that was swapped; it goes on, and must do the same (P12)."""
-
-    machine: Client
-    ahead: float
-
-    def compare(
-        self, input_: ClientInput, now: float, actions: _Actions, deadline: float | None
-    ) -> None:
-        same, _ = _call(self.machine, input_, now + self.ahead)
-        if same != actions:
-            raise Violation("P12", f"restored it gives {actions}; the original {same}")
-        due = _deadline(self.machine, self.ahead, now)
-        if (due is None) != (deadline is None) or abs((due or 0.0) - (deadline or 0.0)) > _EPSILON:
-            raise Violation("P12", f"restored it waits for {deadline}; the original for {due}")
-
-    def compare_state(self, state: dict[str, Any], now: float) -> None:
-        """Hold the other's whole state against its own. Raises `Violation`."""
-        same = self.machine.to_state(now=now + self.ahead)
-        if coarse(same) != coarse(state):
-            raise Violation("P12", f"restored it is {state}; the original {same}")
-
-
-def _call(machine: Client, input_: ClientInput, now: float) -> tuple[_Actions, Exception | None]:
-    try:
-        return machine.handle(input_, now=now), None
-    except Exception as error:  # noqa: BLE001 -- whatever comes out is judged
-        return (), error
-
-
-def _deadline(machine: Client, ahead: float, now: float) -> float | None:
-    """Its deadline on the clock of the run; later than now where it is that on its own."""
-    due = machine.next_deadline
-    if due is None:
-        return None
-    least = math.nextafter(now, math.inf) if due > now + ahead else -math.inf
-    return max(due - ahead, least)
 
 
 class _Play:

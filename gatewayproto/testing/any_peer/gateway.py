@@ -11,7 +11,6 @@ Spec: the verification page, "Each machine against any peer".
 """
 
 import copy
-import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final
 
@@ -33,7 +32,8 @@ from gatewayproto.testing.any_peer._gateway_letters import (
 )
 from gatewayproto.testing.any_peer._gateway_reference import GatewayReference
 from gatewayproto.testing.any_peer._peers import AnyPeers
-from gatewayproto.testing.any_peer.runs import Broken, Issuing, Run, bounded, coarse, ended
+from gatewayproto.testing.any_peer._twin import Twin, call, deadline_of
+from gatewayproto.testing.any_peer.runs import Broken, Issuing, Run, bounded, ended
 from gatewayproto.testing.choices import Choices, Odometer, Recorder, pick
 from gatewayproto.testing.machines import through_json
 from gatewayproto.testing.monitors import Monitors
@@ -64,8 +64,6 @@ STATES: Final = tuple(PREFIXES)
 
 _SWAP_EVERY: Final = 16
 _RESTART_EVERY: Final = 128
-_EPSILON: Final = 1e-6
-_Actions = tuple[GatewayAction, ...]
 
 
 def draw_config(choices: Choices) -> GatewayConfig:
@@ -110,7 +108,7 @@ class _Bench:
         self._ids = Issuing("g")
         self._machine = Gateway(config, ids=self._ids)
         self._ahead = 0.0
-        self._twin: _Twin | None = None
+        self._twin: Twin[GatewayInput, GatewayAction] | None = None
         self._stored: dict[str, Any] | None = None
 
     @property
@@ -126,8 +124,8 @@ class _Bench:
         """Give an input; what came of it. Raises `Violation`."""
         self._ids.issued.clear()
         before = self._state(now) if changes_nothing else None
-        actions, raised = _call(self._machine, input_, now + self._ahead)
-        deadline = _deadline(self._machine, self._ahead, now)
+        actions, raised = call(self._machine, input_, now + self._ahead)
+        deadline = deadline_of(self._machine, self._ahead, now)
         if before is not None and self._state(now) != before:
             raise Violation("P7", f"{input_} must change nothing")
         if self._twin is not None:
@@ -140,16 +138,16 @@ class _Bench:
         """Go on with what the saved state restores, on a clock that is so far ahead."""
         self.compare_twin(now)
         state = through_json(self._state(now))
-        self._twin = _Twin(self._machine, self._ahead)
+        self._twin = Twin[GatewayInput, GatewayAction](self._machine, self._ahead)
         self._ids, self._ahead = self._ids.copy(), ahead
         self._machine = Gateway.from_state(self._config, state, now=now + ahead, ids=self._ids)
-        deadline = _deadline(self._machine, ahead, now)
+        deadline = deadline_of(self._machine, ahead, now)
         return Step(now=now, who=WORLD, input=Swapped(GATEWAY), deadline=deadline)
 
     def save(self, now: float) -> Step:
         """Put a copy of the state into the store."""
         self._stored = through_json(self._state(now))
-        deadline = _deadline(self._machine, self._ahead, now)
+        deadline = deadline_of(self._machine, self._ahead, now)
         return Step(now=now, who=WORLD, input=Saved(), deadline=deadline)
 
     def restart(self, kind: Restart, now: float) -> Step:
@@ -174,47 +172,6 @@ class _Bench:
 
     def _state(self, now: float) -> dict[str, Any]:
         return self._machine.to_state(now=now + self._ahead)
-
-
-@frozen
-class _Twin:
-    """The machine that was swapped; it goes on, and must do the same (P12)."""
-
-    machine: Gateway
-    ahead: float
-
-    def compare(
-        self, input_: GatewayInput, now: float, actions: _Actions, deadline: float | None
-    ) -> None:
-        """Give it the same input. Raises `Violation`."""
-        same, _ = _call(self.machine, input_, now + self.ahead)
-        if same != actions:
-            raise Violation("P12", f"restored it gives {actions}; the original {same}")
-        due = _deadline(self.machine, self.ahead, now)
-        if (due is None) != (deadline is None) or abs((due or 0.0) - (deadline or 0.0)) > _EPSILON:
-            raise Violation("P12", f"restored it waits for {deadline}; the original for {due}")
-
-    def compare_state(self, state: dict[str, Any], now: float) -> None:
-        """Hold the other's whole state against its own. Raises `Violation`."""
-        same = self.machine.to_state(now=now + self.ahead)
-        if coarse(same) != coarse(state):
-            raise Violation("P12", f"restored it is {state}; the original {same}")
-
-
-def _call(machine: Gateway, input_: GatewayInput, now: float) -> tuple[_Actions, Exception | None]:
-    try:
-        return machine.handle(input_, now=now), None
-    except Exception as error:  # noqa: BLE001 -- whatever comes out is judged
-        return (), error
-
-
-def _deadline(machine: Gateway, ahead: float, now: float) -> float | None:
-    """Its deadline on the clock of the run; later than now where it is that on its own."""
-    due = machine.next_deadline
-    if due is None:
-        return None
-    least = math.nextafter(now, math.inf) if due > now + ahead else -math.inf
-    return max(due - ahead, least)
 
 
 @frozen
