@@ -92,5 +92,5 @@ def record_option(command: F) -> F:
         metavar="FILE",
         show_default="none",
         help="Write every input and what came of it into this new file, for `gatewayproto replay`; "
-        "secrets are replaced.",
+        "secrets are replaced (in messages, those of 16 characters or more).",
     )(command)
