@@ -1,5 +1,7 @@
 """Options and Hypothesis profiles of the whole suite."""
 
+import signal
+
 import pytest
 from hypothesis import HealthCheck, settings
 
@@ -41,6 +43,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    # Whoever starts this in the background of a shell may hand down that SIGINT is ignored, and so
+    # would every process that a test starts and interrupts.
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     # Hypothesis's own --hypothesis-profile is applied after this, and so still decides.
     settings.load_profile("deep" if config.getoption("--deep") else "default")
     config.pluginmanager.register(LastSteps(), "last-steps")
