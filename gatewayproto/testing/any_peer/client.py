@@ -9,7 +9,7 @@ by what the specification calls for, said a second time.
 Spec: the verification page, "Each machine against any peer".
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
 from attrs import evolve
@@ -31,7 +31,7 @@ from gatewayproto.testing.any_peer._client_letters import (
 from gatewayproto.testing.any_peer._client_reference import ClientReference
 from gatewayproto.testing.any_peer._server import AnyServer
 from gatewayproto.testing.any_peer._twin import Twin, call, deadline_of
-from gatewayproto.testing.any_peer.runs import Broken, Issuing, Run, bounded, ended
+from gatewayproto.testing.any_peer.runs import Issuing, Run, ended, judged
 from gatewayproto.testing.choices import Choices, Odometer, Recorder, pick
 from gatewayproto.testing.machines import Coarse, through_json
 from gatewayproto.testing.monitors import Monitors
@@ -235,7 +235,7 @@ def run_client(
     recorder = Recorder(choices)
     if config is None:
         config, resume = draw_config(recorder), pick(recorder, POSITIONS)
-    return _judged(_Play(recorder, config, resume), lambda play: _live(play, steps))
+    return judged(_Play(recorder, config, resume), lambda play: _live(play, steps))
 
 
 def _live(play: _Play, steps: int) -> None:
@@ -262,7 +262,7 @@ def exhaust_client(
     config = ClientConfig(agent_id="demo", backoff=Backoff(jitter=0.0))
     odometer = Odometer()
     for _ in odometer.runs():
-        yield _judged(
+        yield judged(
             _Play(Recorder(odometer), config, resume),
             lambda play: _spell(play, state, depth, letters),
         )
@@ -274,14 +274,3 @@ def _spell(play: _Play, state: str, depth: int, letters: Sequence[Chosen]) -> No
     for _ in range(depth):
         play.give(pick(play.choices, letters).write(play.server, play.choices))
     play.end()
-
-
-def _judged(play: _Play, script: Callable[[_Play], None]) -> Run:
-    try:
-        with bounded():
-            script(play)
-    except Violation as violation:
-        raise Broken(violation, play.run()) from None
-    except Exception as error:  # what a broken machine gives may be beyond what is judged
-        raise Broken(Violation("P13", f"cannot be judged: {error!r}"), play.run()) from error
-    return play.run()

@@ -11,7 +11,7 @@ Spec: the verification page, "Each machine against any peer".
 """
 
 import copy
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
 from attrs import evolve, frozen
@@ -33,7 +33,7 @@ from gatewayproto.testing.any_peer._gateway_letters import (
 from gatewayproto.testing.any_peer._gateway_reference import GatewayReference
 from gatewayproto.testing.any_peer._peers import AnyPeers
 from gatewayproto.testing.any_peer._twin import Twin, call, deadline_of
-from gatewayproto.testing.any_peer.runs import Broken, Issuing, Run, bounded, ended
+from gatewayproto.testing.any_peer.runs import Issuing, Run, ended, judged
 from gatewayproto.testing.choices import Choices, Odometer, Recorder, pick
 from gatewayproto.testing.machines import through_json
 from gatewayproto.testing.monitors import Monitors
@@ -281,7 +281,7 @@ def run_gateway(choices: Choices, *, steps: int = 100, config: GatewayConfig | N
     if config is None:
         limits = {name: pick(recorder, values) for name, values in theme.limits.items()}
         config = evolve(draw_config(recorder), **limits)
-    return _judged(_Play(recorder, config), lambda play: _live(play, steps, theme))
+    return judged(_Play(recorder, config), lambda play: _live(play, steps, theme))
 
 
 def _live(play: _Play, steps: int, theme: Theme) -> None:
@@ -306,7 +306,7 @@ def exhaust_gateway(state: str, depth: int, *, letters: Sequence[Chosen] = SMALL
     odometer = Odometer()
     for _ in odometer.runs():
         play = _Play(Recorder(odometer), TIGHT)
-        yield _judged(play, lambda play: _spell(play, state, depth, letters))
+        yield judged(play, lambda play: _spell(play, state, depth, letters))
 
 
 def _spell(play: _Play, state: str, depth: int, letters: Sequence[Chosen]) -> None:
@@ -316,14 +316,3 @@ def _spell(play: _Play, state: str, depth: int, letters: Sequence[Chosen]) -> No
         play.give(pick(play.choices, letters).write(play.peers, play.choices))
     play.heal()
     play.end()
-
-
-def _judged(play: _Play, script: Callable[[_Play], None]) -> Run:
-    try:
-        with bounded():
-            script(play)
-    except Violation as violation:
-        raise Broken(violation, play.run()) from None
-    except Exception as error:  # what a broken machine gives may be beyond what is judged
-        raise Broken(Violation("P13", f"cannot be judged: {error!r}"), play.run()) from error
-    return play.run()

@@ -8,7 +8,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import contextmanager
-from typing import Any, Final
+from typing import Any, Final, Protocol, TypeVar
 
 from attrs import field, frozen
 
@@ -134,3 +134,26 @@ def bounded() -> Generator[None, None, None]:
 def ended(steps: Sequence[Step], choices: Recorder, witnessed: Iterable[str]) -> Run:
     """A run as it stands."""
     return Run(steps=tuple(steps), trace=tuple(choices.trace), witnessed=frozenset(witnessed))
+
+
+class Play(Protocol):
+    """A run under way."""
+
+    def run(self) -> Run:
+        """What it came to so far."""
+        ...
+
+
+P = TypeVar("P", bound=Play)
+
+
+def judged(play: P, script: Callable[[P], None]) -> Run:
+    """Let a script play to its end. Raises `Broken` where a property is broken on the way."""
+    try:
+        with bounded():
+            script(play)
+    except Violation as violation:
+        raise Broken(violation, play.run()) from None
+    except Exception as error:  # what a broken machine gives may be beyond what is judged
+        raise Broken(Violation("P13", f"cannot be judged: {error!r}"), play.run()) from error
+    return play.run()
