@@ -3,7 +3,7 @@
 import pytest
 
 from tests.mutants.catalog import MUTANTS
-from tests.mutants.layers import LAYERS, Catch
+from tests.mutants.layers import LAYERS, ROOT, Catch
 from tests.mutants.matrix import CAUGHT, TABLE, dump, load, repeat, survey, table
 
 CAUGHT_BEFORE = load()
@@ -34,6 +34,21 @@ def test_a_mutant_is_caught_again_where_it_was_caught(
     mutant: str, layer: str, catch: Catch
 ) -> None:
     assert repeat(mutant, LAYERS[layer], catch.how) == catch
+
+
+def test_a_catch_by_tests_names_one_that_is_there() -> None:
+    """To run them all again is for `--deep`; that they exist is seen at once."""
+    named = {
+        catch.how
+        for catches in CAUGHT_BEFORE.values()
+        for layer, catch in catches.items()
+        if not LAYERS[layer].is_quick
+    }
+    assert len(named) > 20
+    for node in named:
+        path, _, name = node.partition("::")
+        name = name.partition("::")[0].partition("[")[0]
+        assert name in (ROOT / path).read_text(encoding="utf-8"), node
 
 
 @pytest.mark.deep
