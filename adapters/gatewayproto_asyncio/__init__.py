@@ -5,15 +5,17 @@ driven through asyncio's protocols, and one timer each wakes a server and a clie
 every connection has an owner that ends it.
 """
 
-from gatewayproto_asyncio._client_engine import Item
-from gatewayproto_asyncio._clock import monotonic
-from gatewayproto_asyncio.application import Application, Rejected, SessionHandle
-from gatewayproto_asyncio.client import ClientSession, MakeClient, connect
-from gatewayproto_asyncio.errors import (
+from gatewayproto_adapter.application import Application, Rejected, SessionHandle
+from gatewayproto_adapter.client import MakeClient
+from gatewayproto_adapter.client_engine import Item
+from gatewayproto_adapter.clock import monotonic
+from gatewayproto_adapter.errors import (
     ClientStoppedError,
     MessageRefusedError,
     OutcomeUnknownError,
 )
+
+from gatewayproto_asyncio.client import ClientSession, connect
 from gatewayproto_asyncio.server import Server, serve
 
 __all__ = [

@@ -9,5 +9,9 @@ def keep_informed(transport: asyncio.Transport) -> None:
     These are the two moments at which it matters how much was taken. A plain transport pauses
     above its limit, a TLS transport at it, where 0 would mean always.
     """
-    secure = transport.get_extra_info("sslcontext") is not None
-    transport.set_write_buffer_limits(high=1 if secure else 0, low=0)
+    if transport.get_extra_info("sslcontext") is None:
+        transport.set_write_buffer_limits(high=0, low=0)
+    else:
+        # Not before the next turn: what the TLS handshake itself has left to be sent would count,
+        # and whoever stops reading because of that keeps it from being sent.
+        asyncio.get_running_loop().call_soon(transport.set_write_buffer_limits, 1, 0)

@@ -1,119 +1,43 @@
 """One connection of a client: an asyncio protocol between a transport and the client machine."""
 
 import asyncio
-from collections.abc import Iterable
-from typing import Protocol, cast
+from typing import cast
 
-from gatewayproto_wsproto import (
-    ClientConnection,
-    Closed,
-    ConnectionState,
-    TextReceived,
-    Upgraded,
-    UpgradeRefused,
-    WsEvent,
-)
+from gatewayproto_adapter.client_link import ClientLink, LinkOwner
+from gatewayproto_wsproto import ClientConnection
 
-from gatewayproto.inputs import TransportClosed
 from gatewayproto_asyncio._buffers import keep_informed
 
 
-class Owner(Protocol):
-    """What a transport tells its client; once it was closed or has ended, only that it is gone."""
-
-    def alive(self, transport: "ClientTransport") -> None:
-        """Bytes came in."""
-        ...
-
-    def upgraded(self, transport: "ClientTransport") -> None:
-        """The WebSocket is open."""
-        ...
-
-    def received(self, transport: "ClientTransport", message: bytes) -> None:
-        """A text message came in."""
-        ...
-
-    def ended(self, transport: "ClientTransport", why: TransportClosed) -> None:
-        """Nothing more comes in; told once."""
-        ...
-
-    def gone(self, transport: "ClientTransport") -> None:
-        """The transport is gone, after `ended` or without it."""
-        ...
-
-
-class ClientTransport(asyncio.Protocol):
+class ClientTransport(ClientLink, asyncio.Protocol):
     """Bytes of one transport to messages, and messages to bytes, written once per loop turn."""
 
-    def __init__(self, owner: Owner, number: int, ws: ClientConnection) -> None:
-        self.number = number
+    def __init__(self, owner: LinkOwner, number: int, ws: ClientConnection) -> None:
+        super().__init__(owner, number, ws)
         self.opening: asyncio.Task[None] | None = None
         """The task that opens it."""
         self.closed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         """Done once the transport is gone, or could not be opened."""
-        self._owner = owner
-        self._ws = ws
         self._transport: asyncio.Transport | None = None
-        self._told = False
         self._paused = False
         self._reading = True
-        self._wanted = True
         self._discarding = False
         self._flush_wanted = False
 
-    @property
-    def reading(self) -> bool:
-        """Whether the owner wants what comes in."""
-        return self._wanted
-
-    # -- for the client -----------------------------------------------------------------------
-
-    def send(self, message: bytes) -> None:
-        """Send a text message."""
-        self._ws.send_text(message)
-        self._want_flush()
-
-    def read(self, *, on: bool) -> None:
-        """Read on, or leave what comes in to the network, which will hold the peer back."""
-        self._wanted = on
-        self._read_or_not()
-
-    def _read_or_not(self) -> None:
-        """Nothing is read either while the peer takes nothing: it might ask for ever more."""
-        on = self._wanted and not self._paused
-        if on == self._reading or self._transport is None or self._told:
-            return
-        self._reading = on
-        if on:
-            self._transport.resume_reading()
-        else:
-            self._transport.pause_reading()
-
-    def close(self, code: int, reason: str) -> None:
-        """Send what is owed, then close."""
-        self._told = True
-        if self.opening is not None:
-            self.opening.cancel()
-        if self._transport is None:
-            return
-        self._read_to_the_end(self._transport)
-        if self._ws.state is ConnectionState.HANDSHAKE:
-            self._transport.abort()
-        else:
-            self._take(self._ws.close(code, reason))
-            self._want_flush()
-
     def abort(self) -> None:
-        """End at once; what was not sent is lost."""
+        """See `ClientLink`."""
         self._told = True
         if self._transport is not None:
             self._transport.abort()
+        elif self.opening is not None:
+            self.opening.cancel()
 
-    def opened(self) -> None:
+    def opened(self, opening: asyncio.Task[None]) -> None:
         """The attempt to open it is over, with or without success."""
         self.opening = None
-        if self._transport is None:
-            self._tell(TransportClosed(connection=self.number))
+        # Where it was cancelled although there was a transport already, uvloop closes that without
+        # `connection_lost`.
+        if self._transport is None or opening.cancelled():
             self._set_gone()
 
     # -- asyncio.Protocol ---------------------------------------------------------------------
@@ -121,24 +45,22 @@ class ClientTransport(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """See asyncio."""
         self._transport = cast("asyncio.Transport", transport)
-        keep_informed(self._transport)
         if self._told:
             self._transport.abort()
         else:
-            self._want_flush()
+            # Not now: what TLS itself has still to write would pause us, and uvloop never writes it
+            # once reading is paused as well.
+            asyncio.get_running_loop().call_soon(keep_informed, self._transport)
+            self._wake()
 
     def data_received(self, data: bytes) -> None:
         """See asyncio."""
-        if self._discarding:
-            return
-        if not self._told:
-            self._owner.alive(self)
-        self._take(self._ws.receive(data))
-        self._want_flush()
+        if not self._discarding:
+            self._receive(data)
 
     def eof_received(self) -> None:
         """See asyncio; the transport closes itself afterwards."""
-        self._take(self._ws.receive_eof())
+        self._receive_eof()
 
     def pause_writing(self) -> None:
         """See asyncio."""
@@ -149,75 +71,47 @@ class ClientTransport(asyncio.Protocol):
         """See asyncio."""
         self._paused = False
         self._read_or_not()
-        self._want_flush()
+        self._wake()
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - why is all the same
         """See asyncio."""
-        self._take(self._ws.receive_eof())
-        self._tell(TransportClosed(connection=self.number))
+        self._receive_eof()
         self._set_gone()
 
-    # -- events of the WebSocket --------------------------------------------------------------
+    # -- see `ClientLink` ---------------------------------------------------------------------
 
-    def _take(self, events: Iterable[WsEvent]) -> None:
-        refused: UpgradeRefused | None = None
-        for event in events:
-            match event:
-                case TextReceived(data=message):
-                    if not self._told:
-                        self._owner.received(self, message)
-                case Upgraded():
-                    if not self._told:
-                        self._owner.upgraded(self)
-                case UpgradeRefused():
-                    refused = event
-                case Closed():
-                    self._end(event, refused)
-                case _:  # what only a server's end is told
-                    pass
+    def _is_stuck(self) -> bool:
+        return self._paused
 
-    def _end(self, closed: Closed, refused: UpgradeRefused | None) -> None:
-        """The WebSocket has ended; write what is left and end the transport."""
-        self._tell(
-            TransportClosed(
-                connection=self.number,
-                code=closed.received_code,
-                reason=closed.received_reason,
-                http_status=refused.status if refused else None,
-                retry_after_seconds=refused.retry_after_seconds if refused else None,
-            )
-        )
+    def _read_or_not(self) -> None:
+        on = self._may_read
+        transport = self._transport
+        if on == self._reading or transport is None or transport.is_closing():
+            return
+        self._reading = on
+        if on:
+            transport.resume_reading()
+        else:
+            transport.pause_reading()
+
+    def _finish(self, *, read_on: bool) -> None:
         transport = self._transport
         if transport is None or transport.is_closing():
             return
-        self._read_to_the_end(transport)
         self._write(transport)
-        if closed.by_peer or closed.clean or not transport.can_write_eof():
-            transport.close()
-        else:
-            # The server may still be sending. Closing before all of that is read would reset the
-            # connection, and the server might never see why.
+        if read_on and transport.can_write_eof():
             self._discarding = True
             transport.write_eof()
-
-    def _read_to_the_end(self, transport: asyncio.Transport) -> None:
-        """Let what is unread come in: the peer's Close frame or its end lies behind it."""
-        if not self._reading:
-            self._reading = True
-            transport.resume_reading()
-
-    def _tell(self, why: TransportClosed) -> None:
-        if not self._told:
-            self._told = True
-            self._owner.ended(self, why)
+        else:
+            transport.close()
 
     def _set_gone(self) -> None:
         self._discarding = True
         if not self.closed.done():
             self.closed.set_result(None)
-            self._owner.gone(self)
+            self._lose()
 
-    def _want_flush(self) -> None:
+    def _wake(self) -> None:
         if not self._flush_wanted and not self._paused and self._transport is not None:
             self._flush_wanted = True
             asyncio.get_running_loop().call_soon(self._flush, self._transport)

@@ -5,11 +5,12 @@ import logging
 from collections import deque
 from collections.abc import Callable
 
+from gatewayproto_adapter.application import Application, Rejected, SessionHandle
+
 from gatewayproto.actions import GatewayEvent, JoinRequested, MessageReceived
 from gatewayproto.errors import ErrorCode
 from gatewayproto.inputs import Accept, Complete, GatewayInput, Reject
 from gatewayproto_asyncio._tasks import TaskOwner
-from gatewayproto_asyncio.application import Application, Rejected, SessionHandle
 
 _logger = logging.getLogger("gatewayproto.asyncio")
 
@@ -24,10 +25,11 @@ class Hooks:
     def __init__(
         self,
         application: Application,
+        tasks: TaskOwner,
         give: Callable[[GatewayInput], None],
         session: Callable[[str], SessionHandle],
     ) -> None:
-        self.tasks = TaskOwner()
+        self._tasks = tasks
         self._application = application
         self._give = give
         self._session = session
@@ -45,7 +47,7 @@ class Hooks:
             return
         match event:
             case JoinRequested():
-                self._joins[event.connection] = self.tasks.start(
+                self._joins[event.connection] = self._tasks.start(
                     self._authenticate(event), name=f"gatewayproto join {event.connection}"
                 )
             case MessageReceived():
@@ -58,7 +60,7 @@ class Hooks:
         inbox = self._inboxes.get(message.session_id)
         if inbox is None:
             inbox = self._inboxes[message.session_id] = deque()
-            self.tasks.start(self._work(message.session_id), name="gatewayproto messages")
+            self._tasks.start(self._work(message.session_id), name="gatewayproto messages")
         inbox.append(message)
 
     def forget(self, connection: int) -> None:
@@ -70,7 +72,7 @@ class Hooks:
     def close(self) -> None:
         """Cancel every hook and call none any more, save `on_event`."""
         self._closing = True
-        self.tasks.cancel()
+        self._tasks.cancel()
 
     async def _authenticate(self, join: JoinRequested) -> None:
         answer: Accept | Reject

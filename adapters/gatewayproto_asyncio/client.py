@@ -8,66 +8,36 @@ import asyncio
 import logging
 import random
 import ssl as ssl_module
-import uuid
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from types import TracebackType
-from typing import Any, Final, Protocol, Self
+from typing import Any, Self
 
-from attrs import evolve
+from gatewayproto_adapter.client import (
+    DEFAULT_BUFFER,
+    DEFAULT_BUFFER_BYTES,
+    DEFAULT_CLOSE_TIMEOUT,
+    BaseClientSession,
+    ClientOptions,
+    MakeClient,
+    MessageEnd,
+    client_config,
+)
+from gatewayproto_adapter.client_engine import Item
 from gatewayproto_wsproto import WsUrl
 
 from gatewayproto.actions import (
     ClientEvent,
     ClientStateName,
-    EventReceived,
     Gap,
-    Joined,
     MessageAccepted,
-    MessageRefused,
-    OutcomeUnknown,
     ResumeToken,
-    Skipped,
-    SnapshotReceived,
-    StateChanged,
-    Stopped,
-    TokenNeeded,
 )
 from gatewayproto.client import Client
 from gatewayproto.config import ClientConfig
-from gatewayproto.inputs import (
-    Abort,
-    Connect,
-    Disconnect,
-    Resync,
-    Send,
-    SetToken,
-    Taken,
-)
-from gatewayproto_asyncio._client_engine import ClientInflow, Dialing, Engine, Item
-from gatewayproto_asyncio._inflow import Inflow
-from gatewayproto_asyncio.errors import (
-    ClientStoppedError,
-    MessageRefusedError,
-    OutcomeUnknownError,
-)
+from gatewayproto.inputs import Abort, Connect, Disconnect, Resync, SetToken
+from gatewayproto_asyncio._client_engine import Engine
 
 _logger = logging.getLogger("gatewayproto.asyncio")
-
-DEFAULT_BUFFER: Final = 1024
-DEFAULT_BUFFER_BYTES: Final = 8 * 1024 * 1024
-DEFAULT_CLOSE_TIMEOUT: Final = 5.0
-
-_End = MessageAccepted | MessageRefused | OutcomeUnknown | Stopped
-
-
-class MakeClient(Protocol):
-    """Makes a client machine, as `Client` itself does."""
-
-    def __call__(
-        self, config: ClientConfig, /, *, rng: random.Random, resume: ResumeToken | None
-    ) -> Client:
-        """Make one that has not been given anything yet."""
-        ...
 
 
 def connect(
@@ -88,6 +58,7 @@ def connect(
     close_timeout: float = DEFAULT_CLOSE_TIMEOUT,
     rng: random.Random | None = None,
     make_client: MakeClient = Client,
+    unix_path: str | None = None,
 ) -> "ClientSession":
     """Make a client that follows one session of a gateway, to be entered with `async with`.
 
@@ -111,101 +82,51 @@ def connect(
     - `close_timeout`: seconds that closing a connection may take before it is aborted.
     - `rng`: spreads the delays between attempts.
     - `make_client`: makes the machine; that of a `Recording` makes one whose inputs are recorded.
+    - `unix_path`: to connect through this Unix socket; the URL still names host and path.
 
     Raises:
         ValueError: The URL, a header or a value is out of bounds, or no agent is named.
 
     Spec: The client's side.
     """
-    if config is None:
-        if agent_id is None:
-            raise ValueError("agent_id is needed, here or in the configuration")
-        config = ClientConfig(agent_id=agent_id, token=token)
-    else:
-        config = evolve(
-            config,
-            agent_id=config.agent_id if agent_id is None else agent_id,
-            token=config.token if token is None else token,
-        )
     return ClientSession(
-        url,
-        config=config,
-        resume=resume,
-        on_state=on_state,
-        on_gap=on_gap,
-        on_event=on_event,
-        get_token=get_token,
-        buffer=buffer,
-        buffer_bytes=buffer_bytes,
-        headers=headers,
-        ssl=ssl,
-        close_timeout=close_timeout,
-        # Delays need spreading, not secrecy.
-        rng=random.Random() if rng is None else rng,  # noqa: S311
-        make_client=make_client,
+        ClientOptions(
+            url=WsUrl.parse(url),
+            config=client_config(config, agent_id=agent_id, token=token),
+            resume=resume,
+            on_state=on_state,
+            on_gap=on_gap,
+            on_event=on_event,
+            get_token=get_token,
+            buffer=buffer,
+            buffer_bytes=buffer_bytes,
+            headers=tuple(headers),
+            ssl=ssl,
+            unix_path=unix_path,
+            close_timeout=close_timeout,
+            rng=rng,
+            make_client=make_client,
+        )
     )
 
 
-class ClientSession:
+class ClientSession(BaseClientSession):
     """A client that follows one session; `connect` makes it.
 
     Everything is called in its event loop. One task at a time may iterate; any may send.
     """
 
-    def __init__(
-        self,
-        url: str,
-        *,
-        config: ClientConfig,
-        resume: ResumeToken | None,
-        on_state: Callable[[ClientStateName], object] | None,
-        on_gap: Callable[[Gap], object] | None,
-        on_event: Callable[[ClientEvent], object] | None,
-        get_token: Callable[[], Awaitable[str]] | None,
-        buffer: int,
-        buffer_bytes: int,
-        headers: Iterable[tuple[str, str]],
-        ssl: ssl_module.SSLContext | None,
-        close_timeout: float,
-        rng: random.Random,
-        make_client: MakeClient,
-    ) -> None:
-        self._dialing = Dialing(
-            url=WsUrl.parse(url),
-            headers=tuple(headers),
-            ssl=ssl,
-            max_message=config.max_payload,
-            close_timeout=close_timeout,
-        )
-        self._dialing.websocket()  # a malformed header is the caller's to hear of now
-        self._on_state = on_state
-        self._on_gap = on_gap
-        self._on_event = on_event
-        self._get_token = get_token
-        self._machine = make_client(config, rng=rng, resume=resume)
-        self._inflow: ClientInflow = Inflow(max_items=buffer, max_bytes=buffer_bytes)
+    def __init__(self, options: ClientOptions) -> None:
+        super().__init__(options)
         self._engine: Engine | None = None
-
-        self._state: ClientStateName = "disconnected"
-        self._token = resume
-        self._unfinished: Item | None = None  # given to the application, which is at work on it
-        self._taking = False
         self._arrival: asyncio.Future[None] | None = None
-        self._answers: dict[str, asyncio.Future[_End]] = {}
-
-        self._token_wanted: TokenNeeded | None = None
-        self._stopped: Stopped | None = None
-        self._failure: Exception | None = None
-        self._closing = False
-
-    # -- the public side ----------------------------------------------------------------------
 
     async def __aenter__(self) -> Self:
         """Begin to connect."""
         if self._engine is not None:
             raise RuntimeError("a client is entered once")
         self._engine = Engine(self._machine, self._dialing, self._inflow, self)
-        self._entered().drive(Connect())
+        self._engine.drive(Connect())
         return self
 
     async def __aexit__(
@@ -222,20 +143,6 @@ class ClientSession:
         if exc is None:
             raise failure
         _logger.error("a callback of the client failed", exc_info=failure)
-
-    @property
-    def state(self) -> ClientStateName:
-        """The client's state, as people care for it."""
-        return self._state
-
-    @property
-    def resume_token(self) -> ResumeToken | None:
-        """Where the application stands: the token of the newest item that iterating gave.
-
-        Before the first one it is what the client was started with. A program that stores it
-        while it works on an item stores the position behind that item.
-        """
-        return self._token
 
     def __aiter__(self) -> Self:
         """Iterate over what the client hands on."""
@@ -254,25 +161,16 @@ class ClientSession:
             RuntimeError: Another task is iterating.
             Exception: What a callback raised.
         """
-        if self._taking:
-            raise RuntimeError("another task is iterating")
+        self._begin_to_take()
         self._taking = True
         try:
-            self._finish()
-            while self._failure is None and not self._inflow and self._stopped is None:
+            while (item := self._next_item()) is None:
                 self._arrival = asyncio.get_running_loop().create_future()
                 await self._arrival
+            return item
         finally:
             self._taking = False
             self._arrival = None
-        if self._failure is not None:
-            raise self._failure
-        if not self._inflow:
-            raise self._end_of_iteration()
-        item = self._unfinished = self._inflow.take()
-        self._token = item.token
-        self._entered().feed()
-        return item
 
     async def send(
         self,
@@ -296,34 +194,19 @@ class ClientSession:
 
         Spec: Requests.
         """
-        if self._stopped is not None:
-            raise ClientStoppedError(self._stopped)
-        if request_id is None:
-            request_id = str(uuid.uuid4())
-        answer: asyncio.Future[_End] = asyncio.get_running_loop().create_future()
-        self._answers.setdefault(request_id, answer)
+        answer: asyncio.Future[MessageEnd] = asyncio.get_running_loop().create_future()
+
+        def deliver(end: MessageEnd) -> None:
+            if not answer.done():
+                answer.set_result(end)
+
+        request_id = self._send(
+            deliver, content, request_id=request_id, reply_to=reply_to, metadata=metadata
+        )
         try:
-            self._entered().drive(
-                Send(content=content, request_id=request_id, reply_to=reply_to, metadata=metadata)
-            )
-            self._entered().feed()
-            end = await answer
+            return self._outcome(await answer)
         finally:
-            if self._answers.get(request_id) is answer:
-                del self._answers[request_id]
-        match end:
-            case MessageAccepted():
-                return end
-            case MessageRefused():
-                refused = MessageRefusedError(end)
-                if self._stopped is not None:
-                    # It was never sent, and what stopped the client says why.
-                    raise ClientStoppedError(self._stopped) from refused
-                raise refused
-            case OutcomeUnknown():
-                raise OutcomeUnknownError(end)
-            case Stopped():
-                raise ClientStoppedError(end)
+            self._forget(request_id, deliver)
 
     async def resync(self) -> None:
         """Ask for a snapshot; it comes among what iterating gives. Spec: Client to server."""
@@ -356,71 +239,19 @@ class ClientSession:
             engine.tasks.cancel()
         await engine.until_gone()
 
-    # -- what the machine tells; see `Listener` -----------------------------------------------
+    # -- see `BaseClientSession` --------------------------------------------------------------
 
-    def tell(self, event: ClientEvent) -> None:
-        """See `Listener`."""
-        match event:
-            case StateChanged(state=state):
-                self._state = state
-            case EventReceived() | Skipped() | SnapshotReceived() | Joined(resumed=False):
-                self._inflow.hand_on(event)
-                self._arrived()
-            case MessageAccepted() | MessageRefused() | OutcomeUnknown():
-                self._answer(event.request_id, event)
-            case TokenNeeded():
-                self._renew_token(event)
-            case Stopped():
-                event = self._stop(event)
-            case _:
-                pass
-        self._call_back(event)
+    def _entered(self) -> Engine:
+        if self._engine is None:
+            raise RuntimeError("the client is not entered yet")
+        return self._engine
 
-    def _call_back(self, event: ClientEvent) -> None:
-        try:
-            match event:
-                case StateChanged(state=state) if self._on_state is not None:
-                    self._on_state(state)
-                case Gap() if self._on_gap is not None:
-                    self._on_gap(event)
-                case _:
-                    pass
-            if self._on_event is not None:
-                self._on_event(event)
-        except Exception as error:  # noqa: BLE001 - raised again where the caller is
-            self.fail(error)
+    def _arrived(self) -> None:
+        if self._arrival is not None and not self._arrival.done():
+            self._arrival.set_result(None)
 
-    def _answer(self, request_id: str, end: _End) -> None:
-        answer = self._answers.get(request_id)
-        if answer is not None and not answer.done():
-            answer.set_result(end)
-
-    def _stop(self, event: Stopped) -> Stopped:
-        """Note the end; the code is that of what led to it, also where the adapter chose it."""
-        wanted = self._token_wanted
-        if wanted is not None and not self._closing:
-            event = Stopped(code=wanted.code, message="the server wants other credentials")
-        self._stopped = event
-        for request_id in tuple(self._answers):
-            self._answer(request_id, event)
-        self._arrived()
-        return event
-
-    def fail(self, error: Exception) -> None:
-        """See `Listener`; what a callback raised ends the client as well."""
-        if self._failure is None:
-            self._failure = error
-        self._arrived()
-        self._entered().drive(Disconnect())
-
-    def _renew_token(self, needed: TokenNeeded) -> None:
-        self._token_wanted = needed
-        if self._get_token is None:
-            self._entered().drive(Disconnect())
-        else:
-            self._entered().tasks.start(
-                self._fetch_token(self._get_token), name="gatewayproto token"
-            )
+    def _start_renewal(self, get_token: Callable[[], Awaitable[str]]) -> None:
+        self._entered().tasks.start(self._fetch_token(get_token), name="gatewayproto token")
 
     async def _fetch_token(self, get_token: Callable[[], Awaitable[str]]) -> None:
         try:
@@ -434,33 +265,3 @@ class ClientSession:
             return
         self._token_wanted = None
         self._entered().drive(SetToken(token))
-
-    # -- what iterating takes -----------------------------------------------------------------
-
-    def _finish(self) -> None:
-        """Tell the machine that the application is done with the item it was given."""
-        item, self._unfinished = self._unfinished, None
-        if item is None:
-            return
-        now = self._machine.resume_token
-        # An item of a session or an epoch that is over says nothing of the present one.
-        if now is not None and evolve(now, cursor=item.token.cursor) == item.token:
-            self._entered().drive(Taken(item.token.cursor))
-
-    def _end_of_iteration(self) -> Exception:
-        if self._stopped is None or self._stopped.code == "disconnected":
-            return StopAsyncIteration()
-        return ClientStoppedError(self._stopped)
-
-    def _arrived(self) -> None:
-        if self._arrival is not None and not self._arrival.done():
-            self._arrival.set_result(None)
-
-    def awaits_answers(self) -> bool:
-        """See `Listener`."""
-        return bool(self._answers)
-
-    def _entered(self) -> Engine:
-        if self._engine is None:
-            raise RuntimeError("the client is not entered yet")
-        return self._engine

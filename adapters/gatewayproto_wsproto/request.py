@@ -23,6 +23,8 @@ from gatewayproto_wsproto.handshake import (
 
 # A method, the space behind it included once it has come. None is nearly as long as this.
 _START: Final = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,31}(?: |\Z)")
+# h11 lets them pass, RFC 9110 (5.5) has no use for them, and they do harm in whatever shows them.
+_CONTROL: Final = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 _MAX_TARGET: Final = 8192
 _KEY_SIZE: Final = 16  # bytes, before base64
 
@@ -55,7 +57,7 @@ def check_request(request: h11.Request) -> UpgradeRequest | Refusal:
     h11 has seen to it that an HTTP/1.1 request has one Host header.
     """
     headers = decode_headers(request.headers)
-    refusal = _check_http(request, headers) or _check_websocket(headers)
+    refusal = _check_http(request) or _check_headers(headers) or _check_websocket(headers)
     if refusal is not None:
         return refusal
     target = _origin_form(request.target.decode("ascii"))
@@ -72,7 +74,7 @@ def check_request(request: h11.Request) -> UpgradeRequest | Refusal:
     return UpgradeRequest(event, values(headers, "sec-websocket-key")[0].encode("ascii"))
 
 
-def _check_http(request: h11.Request, headers: HeaderPairs) -> Refusal | None:
+def _check_http(request: h11.Request) -> Refusal | None:
     if request.method != b"GET":
         # Without a text: the answer to HEAD has no body.
         return Refusal(405, "", (("Allow", "GET"),))
@@ -80,6 +82,12 @@ def _check_http(request: h11.Request, headers: HeaderPairs) -> Refusal | None:
         return Refusal(414, "the request target is too long")
     if request.http_version != b"1.1":
         return Refusal(400, "HTTP/1.1 is required")
+    return None
+
+
+def _check_headers(headers: HeaderPairs) -> Refusal | None:
+    if any(_CONTROL.search(value) for _, value in headers):
+        return Refusal(400, "a header has a control character")
     if values(headers, "host") == [""]:
         return Refusal(400, "a Host is required")
     if items(headers, "transfer-encoding") or set(items(headers, "content-length")) - {"0"}:

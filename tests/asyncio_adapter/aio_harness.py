@@ -8,16 +8,7 @@ from contextlib import suppress
 from typing import Any, Final
 from urllib.parse import urlencode
 
-from gatewayproto_asyncio import (
-    Application,
-    ClientSession,
-    Item,
-    Rejected,
-    Server,
-    SessionHandle,
-    connect,
-    serve,
-)
+from gatewayproto_asyncio import ClientSession, Item, Server, connect, serve
 from gatewayproto_wsproto import (
     ClientConnection,
     Closed,
@@ -29,9 +20,10 @@ from gatewayproto_wsproto import (
 )
 
 from gatewayproto import ClientConfig, Gateway
-from gatewayproto.actions import ClientEvent, GatewayEvent, JoinRequested, MessageReceived
-from gatewayproto.inputs import Publish, Reject
+from gatewayproto.actions import ClientEvent
+from gatewayproto.inputs import Publish
 from gatewayproto.testing.drivers import Backend, End, Main
+from tests.adapter.check_application import CheckApplication
 from tests.asyncio_adapter.aio_support import run, until, within
 
 CLOSE_TIMEOUT: Final = 1.0
@@ -60,7 +52,7 @@ class StreamPeer:
         return self._ws.bytes_to_send()
 
     async def write(self, data: bytes) -> int:
-        if data and not self._finished:
+        if data and not self._finished and not self._writer.transport.is_closing():
             self._writer.write(data)
         await asyncio.sleep(0)
         return self._writer.transport.get_write_buffer_size()
@@ -109,7 +101,8 @@ class StreamHarness:
     capacity: int = 4 * 1024 * 1024
     lateness: float = 2.0
 
-    def __init__(self) -> None:
+    def __init__(self, new_loop: Callable[[], asyncio.AbstractEventLoop] | None = None) -> None:
+        self._new_loop = new_loop
         self._writers: list[asyncio.StreamWriter] = []
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -121,7 +114,7 @@ class StreamHarness:
             finally:
                 await self.close()
 
-        run(around)
+        run(around, new_loop=self._new_loop)
 
     async def prepare(self) -> None:
         """What every check begins with."""
@@ -157,36 +150,11 @@ class StreamHarness:
         return len(asyncio.all_tasks() - self._tasks - {asyncio.current_task()})
 
 
-class _Hooks(Application):
-    """Hands everything to the check's application."""
-
-    def __init__(self, backend: Backend) -> None:
-        self._backend = backend
-        self.server: Server | None = None
-
-    async def authenticate(self, join: JoinRequested) -> str | None:
-        answer = self._backend.join(join)
-        if isinstance(answer, Reject):
-            raise Rejected(
-                answer.code, answer.message, retry_after_seconds=answer.retry_after_seconds
-            )
-        return answer.principal
-
-    async def on_message(self, session: SessionHandle, message: MessageReceived) -> None:
-        for command in self._backend.message(message):
-            session.publish_event(command.event)
-
-    def on_event(self, event: GatewayEvent) -> None:
-        for command in self._backend.event(event):
-            assert self.server is not None
-            self.server.publish(command.session_id, command.event)
-
-
 class AsyncioServerHarness(StreamHarness):
     """Starts `serve`."""
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, new_loop: Callable[[], asyncio.AbstractEventLoop] | None = None) -> None:
+        super().__init__(new_loop)
         self._server: Server | None = None
         self._serving: asyncio.Task[None] | None = None
         self._stopping: asyncio.Task[None] | None = None
@@ -197,7 +165,7 @@ class AsyncioServerHarness(StreamHarness):
         return self._server
 
     async def start(self, gateway: Gateway, backend: Backend) -> None:
-        hooks = _Hooks(backend)
+        hooks = CheckApplication(backend)
         self._server = hooks.server = serve(
             hooks, port=0, config=gateway.config, gateway=gateway, close_timeout=CLOSE_TIMEOUT
         )
@@ -333,8 +301,8 @@ class AsyncioClientHarness(StreamHarness):
 
     buffer: int = _BUFFER + 256 * 1024  # and what asyncio reads in one piece
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, new_loop: Callable[[], asyncio.AbstractEventLoop] | None = None) -> None:
+        super().__init__(new_loop)
         self._server: asyncio.Server | None = None
         self._port = 0
         self._attempts: deque[StreamAttempt] = deque()

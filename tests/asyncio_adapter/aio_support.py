@@ -30,7 +30,12 @@ WAIT: Final = 10.0
 """Seconds that any wait may take before the test fails."""
 
 
-def run(main: Callable[[], Coroutine[Any, Any, T]], *, timeout: float = 30.0) -> T:
+def run(
+    main: Callable[[], Coroutine[Any, Any, T]],
+    *,
+    timeout: float = 30.0,
+    new_loop: Callable[[], asyncio.AbstractEventLoop] | None = None,
+) -> T:
     """Run a test's coroutine in asyncio's debug mode; nothing may be left behind."""
     problems: list[dict[str, Any]] = []
 
@@ -45,7 +50,8 @@ def run(main: Callable[[], Coroutine[Any, Any, T]], *, timeout: float = 30.0) ->
         assert not left, f"tasks left behind: {left}"
         return result
 
-    result = asyncio.run(watched(), debug=True)
+    with asyncio.Runner(debug=True, loop_factory=new_loop) as runner:
+        result = runner.run(watched())
     gc.collect()  # what was not closed says so now
     assert not problems, problems
     return result

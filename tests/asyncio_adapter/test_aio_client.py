@@ -7,6 +7,7 @@ from functools import partial
 from typing import Any
 
 import pytest
+import uvloop
 from gatewayproto_asyncio import (
     Application,
     ClientSession,
@@ -523,9 +524,15 @@ async def _resync(client: ClientSession, _: Server) -> None:
     await anext(client)
 
 
+@pytest.mark.parametrize(
+    "new_loop",
+    [None, pytest.param(uvloop.new_event_loop, marks=pytest.mark.deep)],
+    ids=["asyncio", "uvloop"],
+)
 @pytest.mark.parametrize("body", [_iterate, _send, _leave, _resync])
 def test_cancelling_anywhere_leaves_nothing_behind(
     body: Callable[[ClientSession, Server], Awaitable[None]],
+    new_loop: Callable[[], asyncio.AbstractEventLoop] | None,
 ) -> None:
     async def main() -> None:
         async with serving(Recorder(echo)) as server:
@@ -545,7 +552,7 @@ def test_cancelling_anywhere_leaves_nothing_behind(
                 assert not [name for name in names if name.startswith("gatewayproto connect")]
             await until(lambda: server.connections == 0)
 
-    run(main)
+    run(main, new_loop=new_loop)
 
 
 def test_a_cancelled_wait_for_an_item_loses_none() -> None:

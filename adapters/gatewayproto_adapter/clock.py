@@ -1,4 +1,4 @@
-"""The clock that the machines are driven by, and that one is restored on."""
+"""The clock that machines are driven by, and that one is restored on."""
 
 import time
 

@@ -1,6 +1,6 @@
 """The account of what a transport took, against a model that keeps every byte."""
 
-from gatewayproto_asyncio._drain import DrainLedger
+from gatewayproto_adapter.drain import DrainLedger
 from hypothesis import given
 from hypothesis import strategies as st
 

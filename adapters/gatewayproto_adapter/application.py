@@ -91,7 +91,7 @@ class SessionHandle:
 class Application:
     """The program behind a gateway. Subclass it and override what you need.
 
-    All hooks run in the event loop of `serve`.
+    All hooks run in the event loop that `serve` was entered in.
     """
 
     async def authenticate(self, join: JoinRequested) -> str | None:  # noqa: ARG002
