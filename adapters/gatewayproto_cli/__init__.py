@@ -13,12 +13,13 @@ def main() -> None:
     """Run the command, or say what it lacks: its libraries come with an extra of the package."""
     try:
         from gatewayproto_cli.command import main as command  # noqa: PLC0415 -- may be absent
-    except ModuleNotFoundError as error:
-        if error.name not in {"click", "rich"}:
-            raise
-        sys.exit(f"Error: the command needs {error.name}: pip install 'gatewayproto[cli]'")
-    try:
+
         command(prog_name="gatewayproto")
+    except ModuleNotFoundError as error:
+        library = (error.name or "").partition(".")[0]
+        if library not in {"anyio", "click", "rich"}:
+            raise
+        sys.exit(f"Error: the command needs {library}: pip install 'gatewayproto[cli]'")
     except OSError as error:
         # What a command knows of is told there; here it is its output that cannot be written.
         sys.exit(f"Error: the output cannot be written: {error.strerror}")

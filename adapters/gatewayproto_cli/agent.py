@@ -1,6 +1,5 @@
 """The demo agent: does what a message's text says, so that every kind of event can be had."""
 
-import asyncio
 import hmac
 import re
 import time
@@ -8,8 +7,10 @@ import uuid
 from collections.abc import Sequence
 from typing import Final
 
+import anyio
+from anyio.lowlevel import checkpoint
 from attrs import frozen
-from gatewayproto_asyncio import Application, Rejected, SessionHandle
+from gatewayproto_adapter.application import Application, Rejected, SessionHandle
 
 from gatewayproto import ErrorCode, Event, GatewayConfig, LocalProtocolError, codec
 from gatewayproto.actions import JoinRequested, MessageReceived
@@ -19,7 +20,7 @@ MAX_EVENTS: Final = 1_000_000
 """The largest N of `tokens N` and `burst N`."""
 MAX_SECONDS: Final = 86_400.0
 """The longest `sleep`, and the longest time between two tokens."""
-_SLICE: Final = 100
+_SLICE: Final = 10
 """Events published before everybody else gets a turn."""
 
 _NUMBER: Final = r"([0-9]+(?:\.[0-9]+)?)"
@@ -166,7 +167,7 @@ class DemoAgent(Application):
         """Publish a run's transient events; False where the session is gone."""
         for number, word in enumerate(words):
             if number and (pause or number % _SLICE == 0):
-                await asyncio.sleep(pause)
+                await anyio.sleep(pause)
             event = task.event("token", {"text": word}, run_id=run_id, transient=True)
             if task.session.publish_event(event) is None:
                 return False
@@ -180,13 +181,13 @@ class DemoAgent(Application):
             if not task.publish("note", {"n": number}):
                 return
             if number % _SLICE == 0:
-                await asyncio.sleep(0)
+                await checkpoint()
 
     async def _sleep(self, task: Task, seconds: float, text: str) -> None:
         if seconds > MAX_SECONDS:
             task.refuse(f"at most {MAX_SECONDS:.0f} s")
             return
-        await asyncio.sleep(seconds)
+        await anyio.sleep(seconds)
         task.publish("response", {"text": text})
 
 

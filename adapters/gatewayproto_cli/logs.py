@@ -24,10 +24,11 @@ class EscapingFormatter(logging.Formatter):
         return "\n".join(map(escape, super().formatException(ei).split("\n")))
 
 
-def log_to_stderr() -> None:
-    """Send warnings and worse to stderr."""
+def log_to_stderr(level: int = logging.WARNING) -> None:
+    """Send warnings and worse to stderr; what the package itself tells, from `level` on."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(EscapingFormatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(logging.WARNING)
+    logging.getLogger("gatewayproto").setLevel(level)

@@ -8,6 +8,7 @@ from typing import Any, Final, TypeVar
 import click
 
 from gatewayproto.frames import MAX_INT
+from gatewayproto_cli.adapters import NAMES
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -78,8 +79,8 @@ def adapter_option(command: F) -> F:
     """Add `--adapter`: what does the input and output."""
     return click.option(
         "--adapter",
-        type=click.Choice(["asyncio"]),
-        default="asyncio",
+        type=click.Choice(NAMES),
+        default=NAMES[0],
         help="What does the input and output.",
     )(command)
 

@@ -1,16 +1,21 @@
 """`gatewayproto serve`: a gateway with the demo agent."""
 
-import asyncio
-import os
+import ssl
+from functools import partial
 from pathlib import Path
 from typing import Final
+from urllib.parse import quote
 
+import anyio
 import click
-from attrs import frozen
-from gatewayproto_asyncio import serve
+from attrs import field, frozen
+from click.core import ParameterSource
+from gatewayproto_adapter.proxies import TrustedProxies
+from gatewayproto_adapter.reasons import reason
 
 from gatewayproto import GatewayConfig
 from gatewayproto.frames import MAX_INT, MIN_MAX_PAYLOAD
+from gatewayproto_cli.adapters import Adapter, Server, load
 from gatewayproto_cli.agent import DemoAgent
 from gatewayproto_cli.logs import log_to_stderr
 from gatewayproto_cli.options import (
@@ -23,10 +28,13 @@ from gatewayproto_cli.options import (
     text,
 )
 from gatewayproto_cli.record import recording_into
-from gatewayproto_cli.signals import on_end
+from gatewayproto_cli.signals import until_told
+from gatewayproto_cli.text import escape
+from gatewayproto_cli.tls import FILE, server_context
 
 _CLOSE_TIMEOUT: Final = 2.0
 """Seconds for peers to take their leave: the whole end must come within five."""
+_PATH: Final = "/ws"
 _DEFAULTS: Final = GatewayConfig()
 
 
@@ -36,16 +44,44 @@ class ServeOptions:
 
     host: str
     port: int
+    unix: Path | None
     agent_ids: tuple[str, ...]
-    tokens: tuple[str, ...]
+    tokens: tuple[str, ...] = field(repr=False)
     allow_origins: tuple[str, ...]
+    trusted_proxies: tuple[str, ...]
     config: GatewayConfig
+    ssl: ssl.SSLContext | None
     record: Path | None
+
+    @property
+    def place(self) -> str:
+        """Where to listen, for people."""
+        if self.unix is not None:
+            return escape(str(self.unix))
+        return f"{self.host}, port {self.port}"
+
+    def url(self, server: Server) -> str:
+        """What clients connect to; for a Unix socket in the form `ws+unix:SOCKET:PATH`."""
+        if self.unix is None:
+            return server.url
+        scheme = "ws" if self.ssl is None else "wss"
+        return f"{scheme}+unix:{quote(str(self.unix.absolute()), errors='replace')}:{_PATH}"
+
+
+def _proxy(value: str) -> str:
+    """Check who is to be trusted; it stays as it is."""
+    try:
+        TrustedProxies([value])
+    except ValueError as error:
+        raise click.BadParameter(f"{escape(str(error))}.") from None
+    return value
 
 
 @click.command("serve", context_settings=SETTINGS)
 @click.option("--host", type=text, default="127.0.0.1", help="Where to listen.")
 @click.option("--port", type=PORT, default=8765, help="Where to listen; 0 picks a free port.")
+@click.option("--unix", type=FILE, metavar="PATH", show_default="none",
+              help="Listen on a Unix socket at this path instead.")  # fmt: skip
 @adapter_option
 @click.option("--agent-id", "agent_ids", type=text, multiple=True, default=("demo",),
               help="An agent's name; may be given several times.")  # fmt: skip
@@ -55,6 +91,14 @@ class ServeOptions:
 @click.option("--allow-origin", "allow_origins", type=text, multiple=True, show_default="none",
               help="Admit browsers from this origin beside the server's own; may be given several "
               "times.")  # fmt: skip
+@click.option("--certfile", type=FILE, metavar="FILE", show_default="none",
+              help="Speak TLS, with the certificates in this PEM file.")  # fmt: skip
+@click.option("--keyfile", type=FILE, metavar="FILE", show_default="none",
+              help="The key to it, if not in --certfile; without a passphrase.")  # fmt: skip
+@click.option("--trusted-proxy", "trusted_proxies", type=_proxy, multiple=True, metavar="ADDRESS",
+              show_default="none",
+              help="Believe X-Forwarded-For from this address or network (10.0.0.0/8), or from "
+              "whoever uses the Unix socket (unix); may be given several times.")  # fmt: skip
 @click.option("--retain", type=COUNT, default=_DEFAULTS.retain,
               help="Durable events that a session's journal keeps.")  # fmt: skip
 @click.option("--retain-transient", type=COUNT, default=_DEFAULTS.retain_transient,
@@ -72,14 +116,20 @@ class ServeOptions:
 @click.option("--strict", is_flag=True, show_default="off",
               help="Refuse handshakes without version fields.")  # fmt: skip
 @record_option
+@click.pass_context
 def serve_command(
+    ctx: click.Context,
     *,
-    adapter: str,  # noqa: ARG001 - there is one so far
+    adapter: str,
     host: str,
     port: int,
+    unix: Path | None,
     agent_ids: tuple[str, ...],
     tokens: tuple[str, ...],
     allow_origins: tuple[str, ...],
+    certfile: Path | None,
+    keyfile: Path | None,
+    trusted_proxies: tuple[str, ...],
     retain: int,
     retain_transient: int,
     retain_bytes: int,
@@ -92,12 +142,17 @@ def serve_command(
 ) -> None:
     """Run a gateway with the demo agent, on the WebSocket path /ws.
 
-    Prints "ready ws://HOST:PORT/ws" once it accepts connections. SIGTERM and SIGINT end it.
+    Prints "ready ws://HOST:PORT/ws" once it accepts connections; "ready wss://HOST:PORT/ws" with
+    --certfile, "ready ws+unix:PATH:/ws" with --unix. SIGTERM and SIGINT end it.
 
     The agent does what a message says: "tokens N [MS]", "burst N", "sleep S TEXT", "ask TEXT";
     anything else it echoes.
     """
     log_to_stderr()
+    if unix is not None and _given(ctx, "host", "port"):
+        raise click.UsageError("--unix is in place of --host and --port.")
+    if keyfile is not None and certfile is None:
+        raise click.UsageError("--keyfile is the key to a certificate: give --certfile.")
     config = GatewayConfig(
         retain=retain,
         retain_transient=retain_transient,
@@ -111,39 +166,49 @@ def serve_command(
     options = ServeOptions(
         host=host,
         port=port,
+        unix=unix,
         agent_ids=agent_ids,
         tokens=tokens,
         allow_origins=allow_origins,
+        trusted_proxies=trusted_proxies,
         config=config,
+        ssl=None if certfile is None else server_context(certfile, keyfile),
         record=record,
     )
+    serving = partial(_serve, load(adapter), options)
     try:
-        asyncio.run(_run(options))
+        anyio.run(until_told, serving, backend=adapter)
     except (OSError, UnicodeError) as error:
-        raise click.ClickException(f"cannot serve on {host}, port {port}: {_why(error)}") from None
+        raise click.ClickException(f"cannot serve on {options.place}: {_why(error)}") from None
 
 
-async def _run(options: ServeOptions) -> None:
-    """Serve until a signal comes."""
-    told = asyncio.Event()
-    on_end(told.set)
+def _given(ctx: click.Context, *names: str) -> bool:
+    """Whether one of these options was given, whatever its value."""
+    return any(ctx.get_parameter_source(name) is not ParameterSource.DEFAULT for name in names)
+
+
+async def _serve(adapter: Adapter, options: ServeOptions, told: anyio.Event) -> None:
+    """Serve until it is told to end."""
     agent = DemoAgent(agent_ids=options.agent_ids, tokens=options.tokens, config=options.config)
     with recording_into(options.record, secrets=options.tokens) as recording:
-        server = serve(
+        server = adapter.serve(
             agent,
             host=options.host,
             port=options.port,
+            unix_path=None if options.unix is None else str(options.unix),
             config=options.config,
             allow_origins=options.allow_origins,
+            trusted_proxies=options.trusted_proxies,
             gateway=None if recording is None else recording.gateway(options.config),
+            ssl=options.ssl,
             close_timeout=_CLOSE_TIMEOUT,
         )
-        async with server:
-            click.echo(f"ready {server.url}")
+        async with server as running:
+            click.echo(f"ready {options.url(running)}")
             await told.wait()
 
 
 def _why(error: OSError | UnicodeError) -> str:
-    if isinstance(error, OSError) and error.errno is not None and error.errno > 0:
-        return os.strerror(error.errno)
-    return str(error)
+    if isinstance(error, OSError) and error.errno is None:
+        return escape(str(error))
+    return reason(error)

@@ -14,10 +14,13 @@ from gatewayproto.testing.monitors import missing_witnesses
 from gatewayproto.testing.profiles import NAMES
 from gatewayproto.testing.simulator import Failure, shrink, simulate
 from gatewayproto_cli.options import SETTINGS
+from gatewayproto_cli.signals import interruptible
 
 _ENOUGH: Final = 1_000
 """Seeds of a mixed profile in which everything must have been witnessed."""
 _MIXED: Final = frozenset({"swarm", "everything"})
+_INTERRUPTED: Final = 130
+"""The exit status that a shell gives to what SIGINT ended."""
 
 
 @click.command("simulate", context_settings=SETTINGS)
@@ -48,21 +51,28 @@ def simulate_command(
     must come to rest. The same seed gives the same run, on every machine.
 
     Ends with 1 if a property was broken, or if 1000 worlds or more of the profile swarm or
-    everything did not witness all that they must.
+    everything did not witness all that they must. SIGINT ends it with 130 and the figures so far.
     """
     first = seed or 0
     count = seeds or (_ENOUGH if seed is None else 1)
+    worlds = range(first, first + count)
     began = time.monotonic()
-    result = campaign(profile, range(first, first + count), jobs=jobs or os.cpu_count() or 1)
+    with interruptible() as interrupted:
+        click.echo(f"simulating {count} worlds", err=True)
+        result = campaign(profile, worlds, jobs=jobs or os.cpu_count() or 1, enough=interrupted)
     took = time.monotonic() - began
     click.echo(f"{result.worlds} worlds in {took:.1f} s", err=True)
-    demanded = count >= _ENOUGH and profile in _MIXED
+    if result.worlds < count:
+        click.echo("Error: interrupted", err=True)
+    demanded = result.worlds >= _ENOUGH and profile in _MIXED
     missing = missing_witnesses(result.witnessed) if demanded else []
     if as_json:
         click.echo(json.dumps(_fields(result, profile, first, missing), separators=(",", ":")))
     else:
         _print(result, profile, first, missing)
-    context.exit(1 if result.broken or missing else 0)
+    if result.broken or missing:
+        context.exit(1)
+    context.exit(_INTERRUPTED if result.worlds < count else 0)
 
 
 def _fields(result: Campaign, profile: str, first: int, missing: list[str]) -> dict[str, Any]:

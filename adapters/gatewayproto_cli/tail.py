@@ -1,18 +1,19 @@
 """`gatewayproto tail`: follow one session and tell what happens."""
 
-import asyncio
-import contextlib
+import logging
+import ssl
+from functools import partial
 from pathlib import Path
 from typing import Final
 
+import anyio
 import click
+from anyio.abc import TaskStatus
 from attrs import field, frozen
-from gatewayproto_asyncio import (
-    ClientSession,
+from gatewayproto_adapter.errors import (
     ClientStoppedError,
     MessageRefusedError,
     OutcomeUnknownError,
-    connect,
 )
 from gatewayproto_wsproto import WsUrl
 
@@ -29,6 +30,7 @@ from gatewayproto.actions import (
 from gatewayproto.backoff import Backoff
 from gatewayproto.frames import ClientInfo
 from gatewayproto.versions import VersionRange
+from gatewayproto_cli.adapters import Adapter, ClientSession, load
 from gatewayproto_cli.logs import log_to_stderr
 from gatewayproto_cli.options import (
     COUNT,
@@ -43,8 +45,9 @@ from gatewayproto_cli.options import (
 )
 from gatewayproto_cli.output import JsonWriter, PeopleWriter, Writer
 from gatewayproto_cli.record import recording_into
-from gatewayproto_cli.signals import on_end
+from gatewayproto_cli.signals import until_told
 from gatewayproto_cli.text import escape
+from gatewayproto_cli.tls import FILE, client_context
 
 _CLOSE_TIMEOUT: Final = 2.0
 """Seconds for the server to take its leave."""
@@ -64,6 +67,8 @@ class TailOptions:
     """What was asked for on the command line."""
 
     url: str = field(repr=False)
+    unix: Path | None
+    ssl: ssl.SSLContext | None
     config: ClientConfig
     resume: ResumeToken | None
     texts: tuple[str, ...]
@@ -77,6 +82,10 @@ class TailOptions:
 @adapter_option
 @click.option("--agent-id", type=text, default="demo", help="The agent whose session to follow.")
 @click.option("--token", type=text, show_default="none", help="Credentials for it.")
+@click.option("--unix", type=FILE, metavar="PATH", show_default="none",
+              help="Connect through this Unix socket; URL still names host and path.")  # fmt: skip
+@click.option("--cafile", type=FILE, metavar="FILE", show_default="none",
+              help="For wss: the authorities to trust, in place of the system's.")  # fmt: skip
 @click.option("--session", type=text, show_default="none",
               help="Come back to this session instead of beginning a new one.")  # fmt: skip
 @click.option("--epoch", type=epoch_text, metavar="TEXT", show_default="none",
@@ -113,10 +122,12 @@ class TailOptions:
 def tail_command(
     ctx: click.Context,
     *,
-    adapter: str,  # noqa: ARG001 - there is one so far
+    adapter: str,
     url: str,
     agent_id: str,
     token: str | None,
+    unix: Path | None,
+    cafile: Path | None,
     session: str | None,
     epoch: str | None,
     since: int | None,
@@ -135,11 +146,14 @@ def tail_command(
 ) -> None:
     """Follow one session at URL, over as many connections as it takes.
 
-    Without --session a new one begins. SIGINT ends it in order, with status 0.
+    Without --session a new one begins. SIGINT ends it in order, with status 0. Why a connection
+    could not be made is said on stderr.
     """
-    log_to_stderr()
+    log_to_stderr(logging.INFO)
     if session is None and (epoch is not None or since is not None):
         raise click.UsageError("--epoch and --since are a position in a session: give --session.")
+    if cafile is not None and not WsUrl.parse(url).secure:
+        raise click.UsageError("--cafile is for TLS: the URL must begin with wss://.")
     try:
         config = ClientConfig(
             agent_id=agent_id,
@@ -155,6 +169,8 @@ def tail_command(
         raise click.UsageError(f"{error}.") from None
     options = TailOptions(
         url=url,
+        unix=unix,
+        ssl=client_context(cafile),
         config=config,
         resume=_position(session, epoch, since),
         texts=texts,
@@ -163,7 +179,8 @@ def tail_command(
         record=record,
     )
     writer: Writer = JsonWriter() if as_json else PeopleWriter()
-    ctx.exit(asyncio.run(_Tail(options, writer).run()))
+    visit = partial(_visit, load(adapter), options, writer)
+    ctx.exit(anyio.run(until_told, visit, backend=adapter))
 
 
 def _position(session: str | None, epoch: str | None, since: int | None) -> ResumeToken | None:
@@ -172,48 +189,60 @@ def _position(session: str | None, epoch: str | None, since: int | None) -> Resu
     return ResumeToken(session_id=session, epoch=epoch, cursor=since or 0)
 
 
-class _Tail:
+async def _visit(
+    adapter: Adapter, options: TailOptions, writer: Writer, enough: anyio.Event
+) -> int:
+    return await _Visit(options, writer, enough).run(adapter)
+
+
+class _Visit:
     """One visit: writes what the client emits until there is a reason to end."""
 
-    def __init__(self, options: TailOptions, writer: Writer) -> None:
+    def __init__(self, options: TailOptions, writer: Writer, enough: anyio.Event) -> None:
         self._options = options
         self._writer = writer
-        self._enough = asyncio.Event()
+        self._enough = enough
         self._failed = False
+        self._unwritten: OSError | None = None
 
-    async def run(self) -> int:
-        """Follow the session; the exit status."""
-        on_end(self._enough.set)
+    async def run(self, adapter: Adapter) -> int:
+        """Follow the session until it is enough; the exit status.
+
+        Raises:
+            OSError: The output cannot be written.
+        """
         options = self._options
         with recording_into(options.record) as recording:
-            client = connect(
+            client = adapter.connect(
                 options.url,
                 config=options.config,
                 resume=options.resume,
                 on_event=self._take,
+                ssl=options.ssl,
                 close_timeout=_CLOSE_TIMEOUT,
                 make_client=recording.client if recording else Client,
+                unix_path=None if options.unix is None else str(options.unix),
             )
-            await self._visit(client)
+            async with client as session, anyio.create_task_group() as tasks:
+                tasks.start_soon(self._follow, session)
+                tasks.start_soon(self._send_all, session)
+                with anyio.move_on_after(options.duration):
+                    await self._enough.wait()
+                self._enough.set()
+                await session.aclose()
+        if self._unwritten is not None:
+            raise self._unwritten
         return 1 if self._failed else 0
-
-    async def _visit(self, client: ClientSession) -> None:
-        options = self._options
-        async with client:
-            following = asyncio.create_task(self._follow(client))
-            # Each gives its message to the client when it first runs, which is in this order.
-            sending = [asyncio.create_task(self._send(client, text)) for text in options.texts]
-            enough = asyncio.create_task(self._enough.wait())
-            await asyncio.wait(
-                [following, enough], timeout=options.duration, return_when=asyncio.FIRST_COMPLETED
-            )
-            enough.cancel()
-            await client.aclose()
-            await _all(following, *sending)
 
     def _take(self, event: ClientEvent) -> None:
         """Write an event in its turn, and see whether it is the last that was asked for."""
-        self._writer.write(event)
+        if self._unwritten is not None:
+            return
+        try:
+            self._writer.write(event)
+        except OSError as error:
+            self._unwritten = error
+            self._enough.set()
         match event:
             case Joined(resumed=True, resync_required=True):
                 pass
@@ -225,25 +254,34 @@ class _Tail:
             case _:
                 pass
 
-    async def _follow(self, client: ClientSession) -> None:
+    async def _follow(self, session: ClientSession) -> None:
         """Take what is handed on: it was written when the machine emitted it."""
-        with contextlib.suppress(ClientStoppedError):
-            async for _ in client:
-                pass
-
-    async def _send(self, client: ClientSession, text: str) -> None:
         try:
-            await client.send(text)
+            async for _ in session:
+                pass
+        except ClientStoppedError:
+            pass
+        self._enough.set()
+
+    async def _send_all(self, session: ClientSession) -> None:
+        """Give every message to the client, in order, without waiting for answers in between."""
+        async with anyio.create_task_group() as sending:
+            for content in self._options.texts:
+                await sending.start(self._send, session, content)
+
+    async def _send(
+        self,
+        session: ClientSession,
+        content: str,
+        *,
+        task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED,
+    ) -> None:
+        task_status.started()
+        try:
+            await session.send(content)
         except LocalProtocolError as error:
             click.echo(f"Error: a message cannot be sent: {escape(str(error))}", err=True)
             self._failed = True
             self._enough.set()
         except (MessageRefusedError, OutcomeUnknownError, ClientStoppedError):
             pass  # it has its line
-
-
-async def _all(*tasks: "asyncio.Task[None]") -> None:
-    """Wait for all tasks; raises what the first of them raised."""
-    for result in await asyncio.gather(*tasks, return_exceptions=True):
-        if result is not None:
-            raise result

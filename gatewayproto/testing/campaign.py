@@ -3,8 +3,9 @@
 Spec: the verification page, "Simulator".
 """
 
+import signal
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from hashlib import blake2b
 from typing import Final
@@ -13,8 +14,9 @@ from attrs import field, frozen
 
 from gatewayproto.testing.simulator import Failure, Result, simulate
 
-_BATCH: Final = 25
-"""Seeds that a worker takes at a time."""
+_BATCH: Final = 5
+"""Seeds that a worker takes at a time: few, as it finishes them when it is enough."""
+_IGNORE_INTERRUPTS: Final = (signal.SIGINT, signal.SIG_IGN)
 
 
 @frozen(kw_only=True)
@@ -42,14 +44,37 @@ class Campaign:
     broken: tuple[Broken, ...] = ()
 
 
-def campaign(profile: str, seeds: Sequence[int], *, jobs: int = 1) -> Campaign:
-    """Simulate the world of every seed, in so many processes."""
+def campaign(
+    profile: str,
+    seeds: Sequence[int],
+    *,
+    jobs: int = 1,
+    enough: Callable[[], bool] = lambda: False,
+) -> Campaign:
+    """Simulate the world of every seed, in so many processes.
+
+    `enough` is asked every few worlds; once it says so there are no more of them, and the account
+    is that of the seeds up to there.
+    """
     batches = [seeds[at : at + _BATCH] for at in range(0, len(seeds), _BATCH)]
     names = [profile] * len(batches)
     if jobs == 1 or len(batches) == 1:
-        return _sum(map(_batch, names, batches))
-    with ProcessPoolExecutor(jobs) as pool:
-        return _sum(pool.map(_batch, names, batches))
+        return _sum(_until(enough, map(_batch, names, batches)))
+    # Whether an interrupt ends the campaign is for this process to decide, not for its workers.
+    pool = ProcessPoolExecutor(jobs, initializer=signal.signal, initargs=_IGNORE_INTERRUPTS)
+    try:
+        return _sum(_until(enough, pool.map(_batch, names, batches)))
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _until(
+    enough: Callable[[], bool], batches: Iterable[list[Result | Broken]]
+) -> Iterator[list[Result | Broken]]:
+    for batch in batches:
+        yield batch
+        if enough():
+            return
 
 
 def _batch(profile: str, seeds: Sequence[int]) -> list[Result | Broken]:

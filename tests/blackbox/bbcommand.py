@@ -10,6 +10,7 @@ import threading
 import time
 from typing import IO, Any, Final, Self
 
+from tests.adapter.both import on_adapter
 from tests.blackbox.bbwire import OPEN, WAIT, Frame, brief, same
 
 COMMAND: Final = [sys.executable, "-m", "gatewayproto_cli"]
@@ -66,7 +67,7 @@ class Command:
         """Start it."""
         self.stderr = tempfile.TemporaryFile("w+")  # noqa: SIM115  # closed with the test
         self.process = subprocess.Popen(
-            [*COMMAND, *arguments],
+            [*COMMAND, *on_adapter(*arguments)],
             stdout=subprocess.PIPE,
             stderr=self.stderr,
             stdin=subprocess.DEVNULL,

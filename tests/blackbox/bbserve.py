@@ -12,6 +12,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Any, Final, Self
 
+from tests.adapter.both import on_adapter
 from tests.blackbox.bbaccount import (
     SNAPSHOT_REASONS,
     Account,
@@ -231,11 +232,11 @@ def published(text: str) -> int:
 class Gateway:
     """One running `gatewayproto serve`."""
 
-    def __init__(self, *options: str) -> None:
+    def __init__(self, *options: str, adapter: str | None = None) -> None:
         """Start it on a free port and wait until it says that it is ready."""
         self.stderr = tempfile.TemporaryFile("w+")  # noqa: SIM115  # closed by stop()
         self.process = subprocess.Popen(
-            [*COMMAND, "serve", "--port", "0", *options],
+            [*COMMAND, *on_adapter("serve", "--port", "0", *options, adapter=adapter)],
             stdout=subprocess.PIPE,
             stderr=self.stderr,
             stdin=subprocess.DEVNULL,

@@ -14,11 +14,12 @@ BLUE = "blue/token+0002="
 
 
 @pytest.fixture(scope="module")
-def guarded() -> Iterator[Gateway]:
+def guarded(adapter: str) -> Iterator[Gateway]:
     running = Gateway(
         *("--token", RED, "--token", BLUE),
         *("--agent-id", "ann", "--agent-id", "bob"),
         *("--resume-window", "60"),
+        adapter=adapter,
     )
     yield running
     running.stop()

@@ -101,8 +101,8 @@ UNKNOWN = [
 
 
 @pytest.fixture(scope="module")
-def limited() -> Iterator[Gateway]:
-    running = Gateway("--max-payload", str(LIMIT))
+def limited(adapter: str) -> Iterator[Gateway]:
+    running = Gateway("--max-payload", str(LIMIT), adapter=adapter)
     yield running
     running.stop()
 
@@ -142,6 +142,7 @@ def test_a_malformed_frame_is_told_to_version_1_too(gateway: Gateway, text: str)
     follower.live()
 
 
+@pytest.mark.on_trio
 @pytest.mark.parametrize("text", MALFORMED.values(), ids=MALFORMED)
 def test_a_malformed_frame_before_the_welcome_closes_at_once(gateway: Gateway, text: str) -> None:
     peer = gateway.connect()
@@ -215,6 +216,7 @@ def test_unknown_fields_are_ignored(follower: Follower) -> None:
     follower.live()
 
 
+@pytest.mark.on_trio
 def test_too_many_violations_end_it(follower: Follower) -> None:
     answered = 0
     with Ends(4506):
@@ -366,6 +368,7 @@ def test_pongs_that_nobody_asked_for_are_ignored(follower: Follower) -> None:
     follower.live()
 
 
+@pytest.mark.on_trio
 @pytest.mark.parametrize("code", [1000, 1001, 3000, 4000, 4999])
 def test_a_close_is_answered_in_kind(follower: Follower, code: int) -> None:
     follower.peer.send_close(code, "bye")

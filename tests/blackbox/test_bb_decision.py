@@ -15,8 +15,8 @@ RETAIN = 10
 
 
 @pytest.fixture(scope="module")
-def small() -> Iterator[Gateway]:
-    running = Gateway("--retain", str(RETAIN), "--retain-transient", str(RETAIN))
+def small(adapter: str) -> Iterator[Gateway]:
+    running = Gateway("--retain", str(RETAIN), "--retain-transient", str(RETAIN), adapter=adapter)
     yield running
     running.stop()
 
@@ -418,6 +418,7 @@ def test_either_form_of_the_id_leads_to_the_session_in_version_2(
     assert gateway.attach(opening).welcome["resync_reason"] == "epoch_changed"
 
 
+@pytest.mark.on_trio
 def test_live_events_to_version_1_are_replays_too(gateway: Gateway) -> None:
     follower = gateway.attach(v1())
     follower.ask("tokens 3 1")

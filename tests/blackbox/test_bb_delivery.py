@@ -13,8 +13,8 @@ from tests.blackbox.bbwire import Frame, PeerClosedError
 
 
 @pytest.fixture(scope="module")
-def small() -> Iterator[Gateway]:
-    running = Gateway("--retain", "10", "--retain-transient", "10")
+def small(adapter: str) -> Iterator[Gateway]:
+    running = Gateway("--retain", "10", "--retain-transient", "10", adapter=adapter)
     yield running
     running.stop()
 
@@ -140,6 +140,7 @@ def test_replays_come_before_caught_up_and_live_events_after(gateway: Gateway) -
     assert kinds == ["replay"] * 3 + ["caught_up"] + ["event"] * 3
 
 
+@pytest.mark.on_trio
 def test_every_connection_gets_the_same_events(gateway: Gateway) -> None:
     first = gateway.attach()
     tabs = [first, *(gateway.attach(handshake(**first.token())) for _ in range(4))]
@@ -197,6 +198,7 @@ def test_two_sessions_have_nothing_of_each_other(gateway: Gateway) -> None:
     assert two.account().texts() == ["only for two"]
 
 
+@pytest.mark.on_trio
 def test_a_cut_at_every_frame_of_a_replay_loses_nothing(gateway: Gateway, mixed: Past) -> None:
     for start in range(mixed.cursor + 1):
         follower = gateway.attach(handshake(**mixed.at(start)))
@@ -220,6 +222,7 @@ def test_a_cut_at_every_frame_of_a_replay_loses_nothing(gateway: Gateway, mixed:
         follower.peer.cut()
 
 
+@pytest.mark.on_trio
 def test_a_client_that_is_cut_all_the_time_has_it_all_in_the_end(gateway: Gateway) -> None:
     rng = random.Random(7)
     watcher = gateway.attach()

@@ -23,15 +23,15 @@ SPELLINGS = pytest.mark.parametrize("spelling", ["hello", "join"])
 
 
 @pytest.fixture(scope="module")
-def strict() -> Iterator[Gateway]:
-    running = Gateway("--strict")
+def strict(adapter: str) -> Iterator[Gateway]:
+    running = Gateway("--strict", adapter=adapter)
     yield running
     running.stop()
 
 
 @pytest.fixture(scope="module")
-def agents() -> Iterator[Gateway]:
-    running = Gateway("--agent-id", "ann", "--agent-id", "bob")
+def agents(adapter: str) -> Iterator[Gateway]:
+    running = Gateway("--agent-id", "ann", "--agent-id", "bob", adapter=adapter)
     yield running
     running.stop()
 
@@ -281,6 +281,7 @@ def test_early_frames_get_not_joined_after_the_welcome(gateway: Gateway) -> None
     assert follower.until_type("message_ack")["duplicate"] is False
 
 
+@pytest.mark.on_trio
 def test_nothing_is_sent_before_the_handshake(gateway: Gateway) -> None:
     peer = gateway.connect()
     peer.send(message("hi", "r1"), {"type": "ping", "nonce": "n1"})
@@ -367,6 +368,7 @@ def test_a_welcome_may_be_asked_for_in_fragments(gateway: Gateway) -> None:
     welcomed(peer, opening)
 
 
+@pytest.mark.on_trio
 def test_frames_may_come_byte_by_byte(gateway: Gateway) -> None:
     peer = gateway.connect()
     opening = handshake()

@@ -18,10 +18,11 @@ KEY = "dGhlIHNhbXBsZSBub25jZQ=="
 
 
 @pytest.fixture(scope="module")
-def listed() -> Iterator[Gateway]:
+def listed(adapter: str) -> Iterator[Gateway]:
     running = Gateway(
         *("--allow-origin", "https://app.example"),
         *("--allow-origin", "http://localhost:3000"),
+        adapter=adapter,
     )
     yield running
     running.stop()
@@ -40,6 +41,7 @@ def refusal(gateway: Gateway, path: str = "/ws", **headers: str) -> int:
     return refused.value.status
 
 
+@pytest.mark.on_trio
 @pytest.mark.parametrize("path", ["/", "/wss", "/ws/", "/ws/x", "/WS", "/%77s/..", "//ws"])
 def test_any_other_path_is_not_found(gateway: Gateway, path: str) -> None:
     assert refusal(gateway, path) == 404

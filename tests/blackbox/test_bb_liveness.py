@@ -15,8 +15,10 @@ SLACK = 4.0
 
 
 @pytest.fixture(scope="module")
-def lively() -> Iterator[Gateway]:
-    running = Gateway("--heartbeat", str(HEARTBEAT), "--resume-window", str(WINDOW))
+def lively(adapter: str) -> Iterator[Gateway]:
+    running = Gateway(
+        "--heartbeat", str(HEARTBEAT), "--resume-window", str(WINDOW), adapter=adapter
+    )
     yield running
     running.stop()
 

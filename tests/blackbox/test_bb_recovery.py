@@ -12,8 +12,8 @@ from tests.blackbox.bbwire import Frame
 
 
 @pytest.fixture(scope="module")
-def small() -> Iterator[Gateway]:
-    running = Gateway("--retain", "10", "--retain-transient", "10")
+def small(adapter: str) -> Iterator[Gateway]:
+    running = Gateway("--retain", "10", "--retain-transient", "10", adapter=adapter)
     yield running
     running.stop()
 

@@ -13,8 +13,8 @@ BAD_IDS = ["", "x" * 129, 5, 5.0, 0, True, False, [], ["x"], {}, {"id": "x"}]
 
 
 @pytest.fixture(scope="module")
-def forgetful() -> Iterator[Gateway]:
-    running = Gateway("--request-ttl", "0.2")
+def forgetful(adapter: str) -> Iterator[Gateway]:
+    running = Gateway("--request-ttl", "0.2", adapter=adapter)
     yield running
     running.stop()
 

@@ -13,9 +13,10 @@ from tests.blackbox.bbwire import open_socket
 SIGNALS = pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 
 
+@pytest.mark.on_trio
 @SIGNALS
-def test_a_signal_ends_it_with_0_whoever_is_connected(number: signal.Signals) -> None:
-    running = Gateway()
+def test_a_signal_ends_it_with_0_whoever_is_connected(adapter: str, number: signal.Signals) -> None:
+    running = Gateway(adapter=adapter)
     two = running.attach()
     one = running.attach(v1("hello"))
     three = running.attach(v1("join"))
@@ -42,16 +43,16 @@ def test_a_signal_ends_it_with_0_whoever_is_connected(number: signal.Signals) ->
 
 
 @SIGNALS
-def test_a_signal_ends_an_idle_one_with_0(number: signal.Signals) -> None:
-    Gateway().stop(number)
+def test_a_signal_ends_an_idle_one_with_0(adapter: str, number: signal.Signals) -> None:
+    Gateway(adapter=adapter).stop(number)
 
 
-def test_the_port_is_free_again_after_the_end() -> None:
-    running = Gateway()
+def test_the_port_is_free_again_after_the_end(adapter: str) -> None:
+    running = Gateway(adapter=adapter)
     running.attach()
     port = running.port
     running.stop()
-    again = Gateway("--port", str(port))
+    again = Gateway("--port", str(port), adapter=adapter)
     assert again.port == port
     again.stop()
 

@@ -15,8 +15,8 @@ SMALL_WINDOW = 4096
 
 
 @pytest.fixture(scope="module")
-def stalled() -> Iterator[Gateway]:
-    running = Gateway("--retain", "500", "--retain-transient", "500")
+def stalled(adapter: str) -> Iterator[Gateway]:
+    running = Gateway("--retain", "500", "--retain-transient", "500", adapter=adapter)
     yield running
     running.stop()
 
@@ -29,6 +29,7 @@ def finish(follower: Follower, last: int) -> Account:
     return result
 
 
+@pytest.mark.on_trio
 def test_a_stalled_reader_of_a_stream_gets_a_skip_and_the_final(stalled: Gateway) -> None:
     watcher = stalled.attach()
     slow = stalled.attach(handshake(**watcher.token()), rcvbuf=SMALL_WINDOW)

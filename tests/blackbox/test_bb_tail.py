@@ -22,12 +22,6 @@ from tests.blackbox.bbplay import (
 )
 from tests.blackbox.bbwire import Frame, Listener
 
-
-@pytest.fixture
-def listener() -> Listener:
-    return Listener()
-
-
 # The handshake and the lines
 
 
@@ -111,6 +105,7 @@ def test_the_lines_of_a_quiet_visit(listener: Listener) -> None:
     assert kinds(lines, "retry", "gap", "event") == []
 
 
+@pytest.mark.on_trio
 def test_every_frame_has_its_line_in_order(listener: Listener) -> None:
     rich = event(
         2,
@@ -240,6 +235,7 @@ def test_for_ends_after_its_time_connected_or_not(listener: Listener) -> None:
     assert kinds(lines, "retry")
 
 
+@pytest.mark.on_trio
 def test_an_interrupt_ends_it_with_0_in_every_state(listener: Listener) -> None:
     # Waiting for HTTP, for the welcome, for the next attempt.
     tail = Tail(listener.url)

@@ -23,11 +23,6 @@ from tests.blackbox.bbwire import (
 )
 
 
-@pytest.fixture
-def listener() -> Listener:
-    return Listener()
-
-
 def test_a_server_that_does_not_answer_is_given_up(listener: Listener) -> None:
     tail = Tail(listener.url, "--handshake-timeout", "0.3")
     with contextlib.ExitStack() as stack:
@@ -145,6 +140,7 @@ def test_bytes_that_are_no_websocket_end_the_connection_and_not_the_client(
     assert [line["attempt"] for line in kinds(lines, "retry")] == [1] * len(GARBAGE)
 
 
+@pytest.mark.on_trio
 def test_bad_frames_end_the_connection_and_not_the_client(listener: Listener) -> None:
     tail = Tail(listener.url)
     played = taken(listener, START)

@@ -18,11 +18,6 @@ from tests.blackbox.bbplay import (
 from tests.blackbox.bbwire import Frame, Listener
 
 
-@pytest.fixture
-def listener() -> Listener:
-    return Listener()
-
-
 def ack(request_id: str, *, duplicate: bool = False) -> Frame:
     return {"type": "message_ack", "request_id": request_id, "duplicate": duplicate}
 
@@ -88,6 +83,7 @@ def test_a_refusal_is_told_with_its_code_and_not_sent_again(listener: Listener, 
     assert ends(end(tail, played)) == [("refused", one), ("accepted", two)]
 
 
+@pytest.mark.on_trio
 def test_what_is_unacknowledged_is_sent_again_in_order(listener: Listener) -> None:
     tail, played = sending(listener, "one", "two", "three")
     ids = received(played, "one", "two", "three")

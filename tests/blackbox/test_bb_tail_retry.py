@@ -31,11 +31,6 @@ CODES = {
 }
 
 
-@pytest.fixture
-def listener() -> Listener:
-    return Listener()
-
-
 def nobody_comes(listener: Listener) -> None:
     """Show that no further connection is waiting once the client has ended."""
     listener.sock.settimeout(0.0)

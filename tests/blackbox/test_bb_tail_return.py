@@ -17,11 +17,7 @@ from tests.blackbox.bbplay import (
 from tests.blackbox.bbwire import Frame, Listener
 
 
-@pytest.fixture
-def listener() -> Listener:
-    return Listener()
-
-
+@pytest.mark.on_trio
 def test_a_cut_at_every_event_comes_back_with_the_cursor(listener: Listener) -> None:
     tail, played = followed(listener)
     for seq in range(1, 9):

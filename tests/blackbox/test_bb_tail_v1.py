@@ -10,11 +10,6 @@ from tests.blackbox.bbplay import Played, end, kinds, seqs, taken
 from tests.blackbox.bbwire import Frame, Listener
 
 
-@pytest.fixture
-def listener() -> Listener:
-    return Listener()
-
-
 def replay(seq: int, **fields: Any) -> Frame:
     """Build an event in the one form of deployed servers."""
     inner = {
@@ -49,6 +44,7 @@ def back(listener: Listener, since: int, *dropped: Frame, **fields: Any) -> Play
     return played
 
 
+@pytest.mark.on_trio
 def test_a_visit_to_a_version_1_server(listener: Listener) -> None:
     tail, played = fresh(listener, *replays(1, 3))
     tail.until("event", seq=3)

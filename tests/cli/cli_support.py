@@ -14,6 +14,8 @@ from typing import Any, Final, Self
 from click.testing import CliRunner, Result
 from gatewayproto_cli.command import main
 
+from tests.adapter.both import on_adapter
+
 WAIT: Final = 20.0
 """Seconds that any wait may take before the test fails."""
 
@@ -25,7 +27,7 @@ class Process:
 
     def __init__(self, *arguments: str, **environment: str) -> None:
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "gatewayproto_cli", *arguments],
+            [sys.executable, "-m", "gatewayproto_cli", *on_adapter(*arguments)],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -107,7 +109,7 @@ def of_kind(lines: Iterable[Line], *emits: str) -> list[Line]:
 
 def invoke(*arguments: str) -> Result:
     """Run the command in this process."""
-    return CliRunner().invoke(main, arguments, prog_name="gatewayproto")
+    return CliRunner().invoke(main, on_adapter(*arguments), prog_name="gatewayproto")
 
 
 @contextmanager

@@ -5,7 +5,11 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.adapter.both import CHOSEN, adapter_fixture, parametrize_adapter
 from tests.cli.cli_support import Process
+
+pytest_generate_tests = parametrize_adapter
+adapter = adapter_fixture
 
 
 @pytest.fixture(autouse=True)
@@ -19,7 +23,8 @@ def _logging_as_before() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def served() -> Iterator[str]:
-    """The URL of one gateway with the default options, as a process."""
+def served(adapter: str) -> Iterator[str]:
+    """The URL of one gateway with the default options, as a process on this adapter."""
+    assert CHOSEN.name == adapter
     with Process("serve", "--port", "0") as process:
         yield process.ready()

@@ -1,27 +1,31 @@
 """What the demo agent makes of a message's text, and whom it lets in."""
 
-import asyncio
 import bisect
 import time
 from collections.abc import Callable, Coroutine
+from importlib import import_module
 from typing import Any
 
+import anyio
 import pytest
-from gatewayproto_asyncio import (
-    ClientSession,
-    ClientStoppedError,
-    MessageRefusedError,
-    Server,
-    connect,
-    serve,
-)
+from gatewayproto_adapter.errors import ClientStoppedError, MessageRefusedError
+from gatewayproto_asyncio import ClientSession, Server
 from gatewayproto_cli.agent import MAX_EVENTS, DemoAgent
 
 from gatewayproto import Event, GatewayConfig, codec
 from gatewayproto.actions import EventReceived, Skipped
 from gatewayproto.projection import Transcript
+from tests.adapter.both import CHOSEN
 
 Content = str | dict[str, Any]
+
+pytestmark = pytest.mark.usefixtures("adapter")
+
+
+def connect(url: str, **options: Any) -> ClientSession:
+    """A client of the adapter that the test runs on; all have the same names."""
+    client: ClientSession = import_module(f"gatewayproto_{CHOSEN.name}").connect(url, **options)
+    return client
 
 
 def serving(work: Callable[[Server], Coroutine[Any, Any, None]], **options: Any) -> None:
@@ -34,10 +38,12 @@ def serving(work: Callable[[Server], Coroutine[Any, Any, None]], **options: Any)
             tokens=options.pop("tokens", ()),
             config=config,
         )
-        async with asyncio.timeout(20), serve(agent, port=0, config=config) as server:
-            await work(server)
+        serve = import_module(f"gatewayproto_{CHOSEN.name}").serve
+        with anyio.fail_after(20):
+            async with serve(agent, port=0, config=config) as server:
+                await work(server)
 
-    asyncio.run(run())
+    anyio.run(run, backend=CHOSEN.name)
 
 
 async def take(client: ClientSession, last: int) -> dict[int, Event]:
@@ -114,6 +120,7 @@ def test_content_may_be_an_object_with_a_text(content: Content, text: str) -> No
     assert answer(content).data == {"text": text}
 
 
+@pytest.mark.on_trio
 @pytest.mark.parametrize("text", ["tokens 4", "tokens 4 0", "tokens 4 2", "tokens  4 0.5 "])
 def test_tokens_are_a_run_with_its_final(text: str) -> None:
     *tokens, final = answers(text, last=5)
@@ -145,6 +152,7 @@ def test_a_burst_is_so_many_notes() -> None:
     }
 
 
+@pytest.mark.on_trio
 def test_sleep_answers_later_and_the_next_message_waits() -> None:
     before = time.time()
     first, second = answers("sleep 0.05 one  two\n", "three", last=2)
@@ -191,6 +199,7 @@ def test_an_echo_that_would_not_fit_is_refused() -> None:
     assert event.data["refused"] is True
 
 
+@pytest.mark.on_trio
 def test_a_question_is_closed_by_its_reply() -> None:
     async def work(server: Server) -> None:
         transcript = Transcript()
@@ -214,6 +223,7 @@ def test_a_question_is_closed_by_its_reply() -> None:
     serving(work)
 
 
+@pytest.mark.on_trio
 def test_work_goes_on_while_nobody_is_there() -> None:
     async def work(server: Server) -> None:
         async with connect(server.url, agent_id="demo") as client:
@@ -233,6 +243,7 @@ def test_work_goes_on_while_nobody_is_there() -> None:
     serving(work)
 
 
+@pytest.mark.on_trio
 def test_a_long_run_starves_nobody() -> None:
     async def work(server: Server) -> None:
         async with (
@@ -259,6 +270,7 @@ async def admitted(server: Server, token: str | None = None, agent_id: str = "de
         return item.token.session_id
 
 
+@pytest.mark.on_trio
 @pytest.mark.parametrize(
     ("options", "code"),
     [
@@ -292,7 +304,7 @@ def test_each_token_is_a_principal_of_its_own() -> None:
 
     async def admitted_again(server: Server, name: str, position: Any) -> str:
         seen: list[str] = []
-        joined = asyncio.Event()
+        joined = anyio.Event()
 
         def watch(event: Any) -> None:
             if hasattr(event, "resumed"):

@@ -1,12 +1,14 @@
 """`gatewayproto demo`: its account, its course, and that the faults it claims did happen."""
 
-import asyncio
 import json
 import random
 from collections import Counter
+from functools import partial
 from typing import Any
 
+import anyio
 import pytest
+from gatewayproto_cli.adapters import load
 from gatewayproto_cli.demo.account import Account
 from gatewayproto_cli.demo.faults import REQUIRED
 from gatewayproto_cli.demo.play import FULL, Outcome, plan, play
@@ -19,6 +21,7 @@ from gatewayproto import Event, Gateway
 from gatewayproto.actions import EventReceived, Joined, ResumeToken, Skipped, SnapshotReceived
 from gatewayproto.journal import Journal
 from gatewayproto.projection import Transcript
+from tests.adapter.both import CHOSEN
 from tests.cli.cli_support import invoke
 
 KEYS = [
@@ -46,6 +49,8 @@ def check(totals: dict[str, int], events: int) -> None:
 # The whole of it
 
 
+@pytest.mark.on_trio
+@pytest.mark.usefixtures("adapter")
 @pytest.mark.parametrize("seed", [1, 2])
 def test_a_full_one_loses_nothing_and_had_its_faults(seed: int) -> None:
     result = invoke("demo", "--events", "1000", "--seed", str(seed), "--json")
@@ -61,6 +66,7 @@ def test_a_full_one_loses_nothing_and_had_its_faults(seed: int) -> None:
     assert sum(first["resyncs_by_reason"].values()) == last["resyncs"]
 
 
+@pytest.mark.usefixtures("adapter")
 @pytest.mark.parametrize("events", [1, 2, 3, 50, 300])
 def test_a_small_one_has_what_there_is_room_for(events: int) -> None:
     result = invoke("demo", "--events", str(events), "--seed", "5", "--json")
@@ -81,9 +87,11 @@ def played(events: int) -> Outcome:
     def ignored(_: object) -> None:
         pass
 
-    return asyncio.run(play(events, 1, watch=ignored, note=ignored))
+    playing = partial(play, load(CHOSEN.name), events, 1, watch=ignored, note=ignored)
+    return anyio.run(playing, backend=CHOSEN.name)
 
 
+@pytest.mark.usefixtures("adapter")
 def test_one_that_cannot_begin_says_so_and_leaves_nothing(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -94,6 +102,7 @@ def test_one_that_cannot_begin_says_so_and_leaves_nothing(
     assert list(json.loads(result.stdout.splitlines()[-1])) == KEYS
 
 
+@pytest.mark.usefixtures("adapter")
 def test_a_gateway_that_keeps_its_epoch_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
     honest = Gateway.recover
 
@@ -105,6 +114,7 @@ def test_a_gateway_that_keeps_its_epoch_is_found_out(monkeypatch: pytest.MonkeyP
     assert played(1000).failures
 
 
+@pytest.mark.usefixtures("adapter")
 def test_a_journal_that_hides_what_it_lost_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Journal, "floor", property(lambda _: 0))
     monkeypatch.setattr("gatewayproto_cli.demo.stage.PATIENCE", 0.5)
@@ -126,15 +136,17 @@ def test_no_plan_takes_more_events_than_there_are(events: int, seed: int) -> Non
     assert sum(fault.cost for fault in plan(events, random.Random(seed))) < events
 
 
+@pytest.mark.usefixtures("adapter")
 def test_each_fault_takes_no_more_events_than_it_says() -> None:
     async def run() -> None:
         for fault in REQUIRED:
-            stage = Stage(events=fault.cost + 1, rng=random.Random(fault.name))
-            async with asyncio.timeout(20), stage:
-                await fault.play(stage)
-                assert stage.remaining >= 1
+            stage = Stage(load(CHOSEN.name), events=fault.cost + 1, rng=random.Random(fault.name))
+            with anyio.fail_after(20):
+                async with stage:
+                    await fault.play(stage)
+                    assert stage.remaining >= 1
 
-    asyncio.run(run())
+    anyio.run(run, backend=CHOSEN.name)
 
 
 # The story

@@ -10,6 +10,7 @@ from tests.cli.cli_support import Process, of_kind, run, tail
 SIGNALS = pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 
 
+@pytest.mark.usefixtures("adapter")
 @SIGNALS
 def test_a_signal_ends_it_with_0_and_its_clients_with_1012(number: signal.Signals) -> None:
     with Process("serve", "--port", "0") as server:
@@ -24,6 +25,7 @@ def test_a_signal_ends_it_with_0_and_its_clients_with_1012(number: signal.Signal
             assert client.end()[0] == 1
 
 
+@pytest.mark.usefixtures("adapter")
 @SIGNALS
 def test_an_idle_one_ends_with_0_and_leaves_its_port(number: signal.Signals) -> None:
     with Process("serve", "--port", "0") as server:
@@ -34,6 +36,8 @@ def test_an_idle_one_ends_with_0_and_leaves_its_port(number: signal.Signals) -> 
         assert server.ready() == f"ws://127.0.0.1:{port}/ws"
 
 
+@pytest.mark.on_trio
+@pytest.mark.usefixtures("adapter")
 def test_an_address_that_cannot_be_had_is_1_with_its_reason() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
@@ -47,6 +51,7 @@ def test_an_address_that_cannot_be_had_is_1_with_its_reason() -> None:
         assert len(err.splitlines()) == 1
 
 
+@pytest.mark.usefixtures("adapter")
 def test_options_reach_the_gateway() -> None:
     options = (
         *("--agent-id", "ann", "--agent-id", "bob"),
@@ -66,6 +71,7 @@ def test_options_reach_the_gateway() -> None:
         assert of_kind(tail(url, status=1), "stopped")[0]["code"] == "auth_required"
 
 
+@pytest.mark.usefixtures("adapter")
 def test_nothing_that_a_peer_sends_can_break_a_line_of_the_log() -> None:
     # Whatever is logged of it, or nothing: no control character of the peer's reaches stderr.
     with Process("serve", "--port", "0") as server:

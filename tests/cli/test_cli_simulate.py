@@ -2,12 +2,16 @@
 
 import json
 import os
+import signal
+import subprocess
+import sys
 from typing import Any
 
 import pytest
 
+from gatewayproto.testing.campaign import campaign
 from gatewayproto.testing.monitors import missing_witnesses
-from tests.cli.cli_support import invoke, run
+from tests.cli.cli_support import WAIT, invoke, run
 from tests.testing.broken import resume_below_the_floor
 
 
@@ -61,6 +65,38 @@ def test_a_broken_guard_is_shown_by_a_transcript_and_a_line_that_repeats_it(
     assert again.exit_code == 1
     assert again.stdout.splitlines()[-40:] == lines[-40:]
     assert os.linesep not in repeat
+
+
+def test_an_interrupt_ends_it_with_130_and_the_figures_so_far() -> None:
+    arguments = [sys.executable, "-m", "gatewayproto_cli", "simulate", "--json", "--jobs", "2"]
+    with subprocess.Popen(
+        [*arguments, "--profile", "calm", "--seeds", "10000"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    ) as process:
+        assert process.stderr is not None
+        assert process.stderr.readline() == "simulating 10000 worlds\n"
+        os.killpg(process.pid, signal.SIGINT)  # as a terminal does, its workers included
+        out, err = process.communicate(timeout=WAIT)
+    assert process.returncode == 130
+    worlds = json.loads(out)["worlds"]
+    assert 0 < worlds < 10_000
+    assert err.splitlines()[-1] == "Error: interrupted"
+    assert "Traceback" not in err
+
+
+def test_what_was_enough_is_the_account_of_the_seeds_up_to_there() -> None:
+    asked: list[int] = []
+
+    def enough() -> bool:
+        asked.append(len(asked))
+        return len(asked) == 2
+
+    part = campaign("calm", range(200), enough=enough)
+    assert 0 < part.worlds < 200
+    assert part == campaign("calm", range(part.worlds))
 
 
 def test_a_campaign_that_misses_a_witness_fails() -> None:

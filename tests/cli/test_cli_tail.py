@@ -9,6 +9,7 @@ import pytest
 from tests.cli.cli_support import Process, of_kind, run, tail
 
 
+@pytest.mark.on_trio
 def test_a_visit_is_told_line_by_line(served: str) -> None:
     lines = tail(served, "--send", "tokens 2", "--send", "hello", "--until", "4")
     assert lines[:2] == [
@@ -77,6 +78,7 @@ def test_a_position_that_is_already_there_ends_at_the_welcome(served: str) -> No
     assert of_kind(tail(served, *position, "--until", "2"), "event", "skipped", "snapshot") == []
 
 
+@pytest.mark.on_trio
 def test_messages_are_sent_in_order(served: str) -> None:
     texts = [f"message {number}" for number in range(20)]
     sends = [word for text in texts for word in ("--send", text)]
@@ -93,6 +95,7 @@ def test_for_ends_it_whether_or_not_it_is_connected(served: str) -> None:
     assert lines[-1]["code"] == "disconnected"
 
 
+@pytest.mark.on_trio
 def test_attempts_are_told_and_counted(served: str) -> None:
     del served
     limits = ("--backoff-initial", "0.02", "--backoff-max", "0.03", "--max-attempts", "3")
@@ -122,6 +125,7 @@ def test_a_rejection_for_good_is_1_with_its_code(
     assert of_kind(lines, "retry") == []
 
 
+@pytest.mark.usefixtures("adapter")
 @pytest.mark.parametrize(
     ("token", "code"), [((), "auth_required"), (("--token", "wrong"), "auth_unauthorized")]
 )
@@ -147,6 +151,7 @@ def test_a_signal_disconnects_and_ends_it_with_0(served: str, number: signal.Sig
         assert process.end() == (0, "", "")
 
 
+@pytest.mark.on_trio
 def test_a_reader_that_goes_away_ends_it_without_a_traceback(served: str) -> None:
     with Process("tail", served, "--json", "--send", "tokens 20000 1") as process:
         process.until("event")

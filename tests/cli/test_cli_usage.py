@@ -13,10 +13,14 @@ DEFAULTS = {
     "serve": {
         "--host": "127.0.0.1",
         "--port": "8765",
+        "--unix": "(none)",
         "--adapter": "asyncio",
         "--agent-id": "demo",
         "--token": "(none)",
         "--allow-origin": "(none)",
+        "--certfile": "(none)",
+        "--keyfile": "(none)",
+        "--trusted-proxy": "(none)",
         "--retain": "1000",
         "--retain-transient": "1000",
         "--retain-bytes": "8388608",
@@ -31,6 +35,8 @@ DEFAULTS = {
         "--adapter": "asyncio",
         "--agent-id": "demo",
         "--token": "(none)",
+        "--unix": "(none)",
+        "--cafile": "(none)",
         "--session": "(none)",
         "--epoch": "(none)",
         "--since": "(none)",
@@ -91,9 +97,19 @@ def test_help_shows_every_option_with_its_default(command: str) -> None:
         "serve --retain 1.5",
         "serve --max-payload 1023",
         "serve --token=",
+        "serve --unix /",
+        "serve --unix s --port 8765",
+        "serve --unix s --host 127.0.0.1",
+        "serve --keyfile key.pem",
+        "serve --certfile /",
+        "serve --trusted-proxy proxy.example",
+        "serve --trusted-proxy 10.0.0.1/8",
+        "serve --trusted-proxy=",
         "serve --agent-id=",
         "tail",
         "tail ws://h/ extra",
+        "tail ws://h/ --unix /",
+        "tail ws://h/ --cafile ca.pem",
         "tail http://h/",
         "tail ws://",
         "tail ws://user@h/",
@@ -146,11 +162,39 @@ def test_the_module_is_the_command() -> None:
         assert f"\n  {command} " in out
 
 
-def test_without_its_libraries_the_command_says_what_it_lacks() -> None:
+@pytest.mark.parametrize(
+    ("missing", "command"), [("click", "serve"), ("anyio", "serve"), ("rich", "tail")]
+)
+def test_without_its_libraries_the_command_says_what_it_lacks(missing: str, command: str) -> None:
     code = (
-        "import sys; sys.modules['click'] = None; import gatewayproto_cli; gatewayproto_cli.main()"
+        f"import sys; sys.modules['{missing}'] = None; "
+        f"sys.argv[1:] = ['{command}', '--help']; "
+        "import gatewayproto_cli; gatewayproto_cli.main()"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (1, "")
     assert "gatewayproto[cli]" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("command", [["serve"], ["tail", "ws://h/"], ["demo"]])
+def test_an_adapter_whose_framework_is_missing_is_1_and_says_so(
+    monkeypatch: pytest.MonkeyPatch, command: list[str]
+) -> None:
+    monkeypatch.setattr("gatewayproto_cli.adapters.find_spec", lambda _: None)
+    result = invoke(*command, "--adapter", "trio")
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert result.stderr == (
+        "Error: the adapter needs trio: pip install 'gatewayproto[cli,trio]'\n"
+    )
+
+
+def test_no_adapter_is_imported_but_the_one_that_is_wanted() -> None:
+    code = (
+        "import sys, gatewayproto_cli.serve, gatewayproto_cli.tail, gatewayproto_cli.demo\n"
+        "from gatewayproto_cli.adapters import load\n"
+        "load('asyncio')\n"
+        "print(*sorted({'trio', 'gatewayproto_trio', 'gatewayproto_asyncio'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["gatewayproto_asyncio"]

@@ -1,10 +1,12 @@
 """The command line of `gatewayproto demo`."""
 
-import asyncio
 import json
+from functools import partial
 
+import anyio
 import click
 
+from gatewayproto_cli.adapters import load
 from gatewayproto_cli.demo.play import FULL, play
 from gatewayproto_cli.demo.view import LiveAccount, print_outcome
 from gatewayproto_cli.logs import log_to_stderr
@@ -24,7 +26,7 @@ def demo_command(
     *,
     events: int,
     seed: int,
-    adapter: str,  # noqa: ARG001 - there is one so far
+    adapter: str,
     as_json: bool,
 ) -> None:
     """Show that nothing is lost and nothing comes twice, whatever goes wrong.
@@ -36,7 +38,8 @@ def demo_command(
     """
     log_to_stderr()
     with LiveAccount(events) as live:
-        outcome = asyncio.run(play(events, seed, watch=live.watch, note=live.note))
+        playing = partial(play, load(adapter), events, seed, watch=live.watch, note=live.note)
+        outcome = anyio.run(playing, backend=adapter)
     if as_json:
         click.echo(json.dumps({"faults": outcome.faults, "resyncs_by_reason": outcome.resyncs}))
         click.echo(json.dumps(outcome.totals))

@@ -7,6 +7,7 @@ from typing import Final
 
 from attrs import frozen
 
+from gatewayproto_cli.adapters import Adapter
 from gatewayproto_cli.demo.faults import (
     MID_REPLAY,
     MID_STREAM,
@@ -59,14 +60,19 @@ def plan(events: int, rng: random.Random) -> list[Fault]:
 
 
 async def play(
-    events: int, seed: int, *, watch: Callable[[Stage], None], note: Callable[[str], None]
+    adapter: Adapter,
+    events: int,
+    seed: int,
+    *,
+    watch: Callable[[Stage], None],
+    note: Callable[[str], None],
 ) -> Outcome:
     """Play it all. `watch` is told of the stage, `note` of each fault that happened."""
     rng = random.Random(seed)  # noqa: S311 - the same course for the same seed, no secret
     faults = plan(events, rng)
     played: Counter[str] = Counter()
     failures: list[str] = []
-    stage = Stage(events=events, rng=rng)
+    stage = Stage(adapter, events=events, rng=rng)
     try:
         async with stage:
             watch(stage)

@@ -1,13 +1,14 @@
 """A TCP proxy between the client and the gateway that cuts and stalls when it is told to."""
 
-import asyncio
 import contextlib
+import os
 import socket
 import struct
-from collections.abc import Callable, Coroutine
-from types import TracebackType
-from typing import Any, Final, Self
+from collections.abc import Awaitable, Callable
+from typing import Final
 
+import anyio
+from anyio.abc import TaskStatus
 from attrs import define, field
 
 _CHUNK: Final = 4096
@@ -28,7 +29,7 @@ class _PlannedCut:
 class _Link:
     client: socket.socket
     server: socket.socket
-    ended: asyncio.Event = field(factory=asyncio.Event)
+    ended: anyio.Event = field(factory=anyio.Event)
     hard: bool = False
     passed: int = 0
 
@@ -38,7 +39,7 @@ class _Link:
 
 
 class Proxy:
-    """Listens on loopback and passes bytes both ways.
+    """Listens on loopback and passes bytes both ways, while `run` does.
 
     Towards the gateway its sockets are made to hold little, so that a stall is felt there at once.
     """
@@ -49,12 +50,11 @@ class Proxy:
         self._on_change = on_change
         self._listener = socket.create_server(("127.0.0.1", 0))
         self._upstream: tuple[str, int] | None = None
-        self._flowing = asyncio.Event()
+        self._flowing = anyio.Event()
         self._flowing.set()
         self._planned: _PlannedCut | None = None
         self._retired = False
         self._links: set[_Link] = set()
-        self._tasks: set[asyncio.Task[None]] = set()
 
     @property
     def port(self) -> int:
@@ -62,24 +62,18 @@ class Proxy:
         port: int = self._listener.getsockname()[1]
         return port
 
-    async def __aenter__(self) -> Self:
-        """Listen."""
-        self._listener.setblocking(False)
-        self._start(self._accept())
-        return self
-
-    async def __aexit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        """Cut everything."""
-        tasks = tuple(self._tasks)
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        self._listener.close()
+    async def run(self, *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
+        """Listen until it is cancelled; then everything is cut."""
+        # A task that is cancelled before it begins closes nothing.
+        with self._listener, contextlib.ExitStack() as accepted:
+            self._listener.setblocking(False)
+            async with anyio.create_task_group() as links:
+                task_status.started()
+                while True:
+                    await anyio.wait_readable(self._listener)
+                    with contextlib.suppress(BlockingIOError, ConnectionError):
+                        client = accepted.enter_context(self._listener.accept()[0])
+                        links.start_soon(self._serve, client)
 
     # -- what it may be told ------------------------------------------------------------------
 
@@ -110,7 +104,7 @@ class Proxy:
 
     def stall(self) -> None:
         """Take nothing more from the gateway."""
-        self._flowing.clear()
+        self._flowing = anyio.Event()
 
     def release(self) -> None:
         """Go on after a stall."""
@@ -118,24 +112,13 @@ class Proxy:
 
     # -- links --------------------------------------------------------------------------------
 
-    def _start(self, work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-
-    async def _accept(self) -> None:
-        loop = asyncio.get_running_loop()
-        while True:
-            client, _ = await loop.sock_accept(self._listener)
-            self._start(self._serve(client))
-
     async def _serve(self, client: socket.socket) -> None:
-        loop = asyncio.get_running_loop()
         with client, _narrow_socket() as server:
+            client.setblocking(False)
             if self._upstream is None:
                 return
             try:
-                await loop.sock_connect(server, self._upstream)
+                await _connect(server, self._upstream)
             except OSError:
                 return
             link = _Link(client, server)
@@ -153,40 +136,63 @@ class Proxy:
 
     async def _pass_on(self, link: _Link) -> None:
         """Pass bytes until either end is gone or the link is cut."""
-        work: list[asyncio.Task[Any]] = [
-            asyncio.create_task(self._pass_up(link)),
-            asyncio.create_task(self._pass_down(link)),
-            asyncio.create_task(link.ended.wait()),
-        ]
-        try:
-            await asyncio.wait(work, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for each in work:
-                each.cancel()
-            # They must be done with the sockets before those are closed.
-            await asyncio.gather(*work, return_exceptions=True)
+        async with anyio.create_task_group() as ways:
+
+            async def first_to_end(way: Callable[[_Link], Awaitable[None]]) -> None:
+                with contextlib.suppress(OSError):
+                    await way(link)
+                ways.cancel_scope.cancel()
+
+            ways.start_soon(first_to_end, self._pass_up)
+            ways.start_soon(first_to_end, self._pass_down)
+            ways.start_soon(first_to_end, self._until_cut)
+
+    async def _until_cut(self, link: _Link) -> None:
+        await link.ended.wait()
 
     async def _pass_up(self, link: _Link) -> None:
-        loop = asyncio.get_running_loop()
-        with contextlib.suppress(OSError):
-            while data := await loop.sock_recv(link.client, _CHUNK):
-                await loop.sock_sendall(link.server, data)
+        while data := await _receive(link.client):
+            await _send(link.server, data)
 
     async def _pass_down(self, link: _Link) -> None:
-        loop = asyncio.get_running_loop()
-        with contextlib.suppress(OSError):
-            while data := await loop.sock_recv(link.server, _CHUNK):
-                await self._flowing.wait()
-                planned = self._planned
-                if planned is not None:
-                    data = data[: planned.left]
-                    planned.left -= len(data)
-                await loop.sock_sendall(link.client, data)
-                link.passed += len(data)
-                if planned is not None and planned.left == 0:
-                    self._planned = None
-                    link.cut(hard=planned.hard)
-                    return
+        while data := await _receive(link.server):
+            await self._flowing.wait()
+            planned = self._planned
+            if planned is not None:
+                data = data[: planned.left]
+                planned.left -= len(data)
+            await _send(link.client, data)
+            link.passed += len(data)
+            if planned is not None and planned.left == 0:
+                self._planned = None
+                link.cut(hard=planned.hard)
+                return
+
+
+# -- sockets that do not block; each raises `OSError` -------------------------------------------
+
+
+async def _connect(to_server: socket.socket, address: tuple[str, int]) -> None:
+    with contextlib.suppress(BlockingIOError):
+        to_server.connect(address)
+    await anyio.wait_writable(to_server)
+    error = to_server.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+    if error:
+        raise OSError(error, os.strerror(error))
+
+
+async def _receive(peer: socket.socket) -> bytes:
+    while True:
+        await anyio.wait_readable(peer)
+        with contextlib.suppress(BlockingIOError):
+            return peer.recv(_CHUNK)
+
+
+async def _send(peer: socket.socket, data: bytes) -> None:
+    while data:
+        await anyio.wait_writable(peer)
+        with contextlib.suppress(BlockingIOError):
+            data = data[peer.send(data) :]
 
 
 def _narrow_socket() -> socket.socket:

@@ -1,22 +1,18 @@
 """What the demonstration runs on: a gateway, a proxy, a client, and the observer of both ends."""
 
-import asyncio
 import json
 import random
 from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Final, Self
 
+import anyio
+from anyio.abc import TaskGroup, TaskStatus
+from anyio.lowlevel import checkpoint
 from attrs import frozen
-from gatewayproto_asyncio import (
-    Application,
-    ClientSession,
-    ClientStoppedError,
-    Server,
-    connect,
-    monotonic,
-    serve,
-)
+from gatewayproto_adapter.application import Application
+from gatewayproto_adapter.clock import monotonic
+from gatewayproto_adapter.errors import ClientStoppedError
 
 from gatewayproto import ClientConfig, Event, Gateway, GatewayConfig
 from gatewayproto.actions import (
@@ -31,6 +27,7 @@ from gatewayproto.actions import (
 )
 from gatewayproto.backoff import Backoff
 from gatewayproto.gateway import SessionInfo
+from gatewayproto_cli.adapters import Adapter, ClientSession, Server
 from gatewayproto_cli.demo.account import Account
 from gatewayproto_cli.demo.proxy import Proxy
 from gatewayproto_cli.demo.story import Mark, Story
@@ -78,7 +75,7 @@ class _Narrator(Application):
 class Stage:
     """Everything that takes part, entered with `async with`; the faults are played on it."""
 
-    def __init__(self, *, events: int, rng: random.Random) -> None:
+    def __init__(self, adapter: Adapter, *, events: int, rng: random.Random) -> None:
         self.rng = rng
         self.story = Story()
         self.account = Account()
@@ -93,18 +90,21 @@ class Stage:
         """How often it lost its connection then."""
         self.welcome_size = 0
         """Bytes that the client was sent when it joined, before any event."""
+        self._adapter = adapter
         self._gateway = Gateway(CONFIG)
-        self._server = self._make_server(self._gateway)
+        self._running_server: Server | None = None
         self._client: ClientSession | None = None
-        self._reader: asyncio.Task[None] | None = None
+        self._ended = ""
         self._session_id = ""
-        self._change = asyncio.Event()
+        self._change = anyio.Event()
         self._offered: dict[str, Event] = {}
+        self._tasks: TaskGroup = anyio.create_task_group()
 
     # -- coming and going ---------------------------------------------------------------------
 
     async def __aenter__(self) -> Self:
         """Start everything, and wait until the client has joined; all of it, or nothing."""
+        await self._tasks.__aenter__()
         try:
             await self._enter()
         except BaseException:
@@ -113,17 +113,10 @@ class Stage:
         return self
 
     async def _enter(self) -> None:
-        await self._server.__aenter__()
-        await self.proxy.__aenter__()
+        await self._tasks.start(self._serve)
+        await self._tasks.start(self.proxy.run)
         self.reopen()
-        self._client = connect(
-            f"ws://127.0.0.1:{self.proxy.port}/ws",
-            config=ClientConfig(agent_id="demo", backoff=_BACKOFF),
-            on_event=self._watch_client,
-            rng=self.rng,
-        )
-        await self._client.__aenter__()
-        self._reader = asyncio.create_task(self._read(self._client))
+        await self._tasks.start(self._visit)
         await self.until(lambda: self.at_head, "the client joins")
         self.welcome_size = self.proxy.passed()
 
@@ -136,16 +129,55 @@ class Stage:
         """End everything."""
         self.proxy.retire()
         self.proxy.release()
-        if self._client is not None:
-            await self._client.aclose()
-        if self._reader is not None:
-            self._reader.cancel()
-            await asyncio.gather(self._reader, return_exceptions=True)
-        await self.proxy.__aexit__(None, None, None)
-        await self._server.close()
+        try:
+            if self._client is not None:
+                await self._client.aclose()
+            if self._running_server is not None:
+                await self._running_server.close()
+        finally:
+            self._tasks.cancel_scope.cancel()
+            # What ended the block is passed on as itself, in no group with what failed beside it.
+            await self._tasks.__aexit__(None, None, None)
 
-    def _make_server(self, gateway: Gateway) -> Server:
-        return serve(_Narrator(self._watch_gateway), port=0, config=CONFIG, gateway=gateway)
+    async def _serve(self, *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
+        """Run the gateway until it is closed."""
+        server = self._adapter.serve(
+            _Narrator(self._watch_gateway), port=0, config=CONFIG, gateway=self._gateway
+        )
+        async with server as running:
+            self._running_server = running
+            task_status.started()
+            await running.wait_closed()
+
+    async def _visit(self, *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
+        """Run the client, and its application, which takes what it is given."""
+        client = self._adapter.connect(
+            f"ws://127.0.0.1:{self.proxy.port}/ws",
+            config=ClientConfig(agent_id="demo", backoff=_BACKOFF),
+            on_event=self._watch_client,
+            rng=self.rng,
+        )
+        async with client as session:
+            self._client = session
+            task_status.started()
+            self._ended = await self._read(session)
+            self._changed()
+
+    async def _read(self, session: ClientSession) -> str:
+        """Take what the client is given; why there is no more."""
+        try:
+            async for item in session:
+                self.account.note_given(item)
+                self._changed()
+        except ClientStoppedError as error:
+            return f"the client stopped: {error.code}"
+        return "the client has ended"
+
+    @property
+    def _server(self) -> Server:
+        if self._running_server is None:
+            raise DemoFailedError("there is no gateway")
+        return self._running_server
 
     # -- publishing ---------------------------------------------------------------------------
 
@@ -168,7 +200,7 @@ class Stage:
 
     async def turn(self) -> None:
         """Let everybody else have a turn."""
-        await asyncio.sleep(0)
+        await checkpoint()
 
     def reopen(self) -> None:
         """Let the client in again."""
@@ -199,8 +231,7 @@ class Stage:
             epoch = self.session.epoch
             self.account.note_recovered(copy.epoch, epoch, copy.cursor, copy.state)
             self.story.go_back(copy.story)
-        self._server = self._make_server(self._gateway)
-        await self._server.__aenter__()
+        await self._tasks.start(self._serve)
         self.restarts += 1
         self.reopen()
 
@@ -234,12 +265,11 @@ class Stage:
             DemoFailedError: It does not come about in time, or the client has ended.
         """
         try:
-            async with asyncio.timeout(PATIENCE):
+            with anyio.fail_after(PATIENCE):
                 while not condition():
-                    if self._reader is not None and self._reader.done():
-                        self._reader.result()
-                        raise DemoFailedError("the client has ended")
-                    self._change.clear()
+                    if self._ended:
+                        raise DemoFailedError(self._ended)
+                    self._change = anyio.Event()
                     await self._change.wait()
         except TimeoutError:
             raise DemoFailedError(f"{what}: not within {PATIENCE:.0f} s") from None
@@ -275,14 +305,3 @@ class Stage:
             case _:
                 pass
         self._changed()
-
-    async def _read(self, client: ClientSession) -> None:
-        """The client's application: takes what it is given."""
-        try:
-            async for item in client:
-                self.account.note_given(item)
-                self._changed()
-        except ClientStoppedError as error:
-            raise DemoFailedError(f"the client stopped: {error.code}") from None
-        finally:
-            self._changed()

@@ -1,0 +1,68 @@
+"""How a command hears that it is to end, in this process."""
+
+import signal
+from functools import partial
+from typing import NoReturn
+
+import anyio
+import pytest
+from gatewayproto_cli.signals import interruptible, until_told
+
+from tests.adapter.both import CHOSEN
+
+SIGNALS = pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+
+
+async def told_by(numbers: list[signal.Signals], told: anyio.Event) -> str:
+    for number in numbers:
+        signal.raise_signal(number)
+    with anyio.fail_after(20):
+        await told.wait()
+    return "told"
+
+
+@pytest.mark.on_trio
+@pytest.mark.usefixtures("adapter")
+@SIGNALS
+def test_a_signal_is_told_and_later_ones_change_nothing(number: signal.Signals) -> None:
+    former = signal.getsignal(number)
+    work = partial(told_by, [number, signal.SIGINT, signal.SIGTERM])
+    assert anyio.run(until_told, work, backend=CHOSEN.name) == "told"
+    assert signal.getsignal(number) is former
+
+
+@SIGNALS
+def test_where_the_loop_knows_no_signals_they_are_told_as_well(
+    monkeypatch: pytest.MonkeyPatch, number: signal.Signals
+) -> None:
+    def receiver(*_: signal.Signals) -> NoReturn:
+        raise NotImplementedError
+
+    former = {each: signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)}
+    monkeypatch.setattr(anyio, "open_signal_receiver", receiver)
+    try:
+        assert anyio.run(until_told, partial(told_by, [number])) == "told"
+    finally:
+        for each, handler in former.items():
+            signal.signal(each, handler)
+
+
+@pytest.mark.on_trio
+@pytest.mark.usefixtures("adapter")
+def test_what_the_work_raises_is_raised_as_itself() -> None:
+    async def work(_told: anyio.Event) -> NoReturn:
+        raise OSError("as it is")
+
+    with pytest.raises(OSError, match=r"^as it is$"):
+        anyio.run(until_told, work, backend=CHOSEN.name)
+
+
+def test_one_interrupt_is_taken_and_the_second_is_one() -> None:
+    with interruptible() as interrupted:
+        assert not interrupted()
+        signal.raise_signal(signal.SIGINT)
+        assert interrupted()
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt):
+        signal.raise_signal(signal.SIGINT)
