@@ -13,13 +13,15 @@ SUITABLE := import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help demo test check bench mutation mutants docs generate clean distclean
+.PHONY: help demo test check bench soak mutation mutants docs generate clean distclean
 
 help:
 	@echo "make demo      show the protocol at work: a gateway, a client and faults on the way"
 	@echo "make test      run the whole test suite; the core's branches must all be covered"
 	@echo "make check     lint, formatting, types, architecture and documentation"
 	@echo "make bench     measure speed against named references"
+	@echo "make soak      200 clients, two tabs each, through faults for ten minutes; SOAK='--minutes 1' for less"
+	@echo "make attacks   attack servers of both adapters, and say what came of it; five minutes"
 	@echo "make mutants   run every known bug against every layer, and write the table of them"
 	@echo "make mutation  change the core in one place at a time; a quarter of an hour or more"
 	@echo "make docs      build the documentation into docs/_build/html"
@@ -69,6 +71,12 @@ check: $(VENV)/.stamp-dev
 
 bench: $(VENV)/.stamp-dev
 	$(BIN)/python tests/bench/bench.py
+
+soak: $(VENV)/.stamp-dev
+	$(BIN)/python -m tests.soak $(SOAK)
+
+attacks: $(VENV)/.stamp-dev
+	$(BIN)/python -m tests.attacks
 
 mutants: $(VENV)/.stamp-dev
 	$(BIN)/python -m tests.mutants.matrix
