@@ -17,7 +17,7 @@ from gatewayproto.credit import Credit
 from gatewayproto.delivery import Delivery, Pumped
 from gatewayproto.errors import ERRORS, ErrorCode
 from gatewayproto.handshake import Request, error_fields
-from gatewayproto.inputs import ConnectionOpened
+from gatewayproto.inputs import Accept, ConnectionOpened
 from gatewayproto.session import Session
 
 
@@ -26,6 +26,7 @@ class State(StrEnum):
 
     OPENING = "opening"
     JOINING = "joining"
+    PREPARING = "preparing"
     LIVE_V1 = "live, version 1"
     LIVE_V2 = "live, version 2"
     CLOSED = "closed"
@@ -36,7 +37,8 @@ class Link:
     """One connection. `number` is its driver's name for it.
 
     `token` is the upgrade's, for a handshake that carries none. `held` are the answers to what
-    came before the welcome, which nothing precedes, and `held_size` their bytes. `last_sign` is
+    came before the welcome, which nothing precedes, and `held_size` their bytes. `accepted` is the
+    decision on a handshake that waits for a snapshot of `awaited`. `last_sign` is
     when the peer last showed a sign of life, `last_ping` when it was last pinged.
     """
 
@@ -49,6 +51,8 @@ class Link:
     token: str | None = field(default=None, repr=False)
     state: State = State.OPENING
     request: Request | None = None
+    accepted: Accept | None = None
+    awaited: Session | None = None
     session: Session | None = None
     delivery: Delivery | None = None
     client_id: str = ""
@@ -107,6 +111,8 @@ class Link:
         config = self.context.config
         pumped = delivery.pump(session, now, max_lags=config.max_lags, lag_period=config.lag_period)
         if self.carry_out(pumped, now):
+            if pumped.waits:
+                self.context.want_snapshot(session, now)
             ready = self.context.subscribers[session.session_id].ready
             if delivery.at_head(session):
                 ready[self.number] = delivery
@@ -165,10 +171,17 @@ class Link:
 
     def forget(self, now: float) -> None:
         """The connection is no more; its session stays."""
+        self.stop_awaiting(now)
         self.detach(now)
         self.state = State.CLOSED
         self.context.timers.cancel(("connection", self.number))
         self.context.ended.append(self.number)
+
+    def stop_awaiting(self, now: float) -> None:
+        """Wait no longer for a snapshot before the welcome."""
+        if self.awaited is not None:
+            self.context.stop_awaiting(self.awaited, self.number, now)
+        self.accepted = self.awaited = None
 
     def detach(self, now: float) -> None:
         """Stop following the session."""

@@ -145,6 +145,18 @@ def give_back(link: Link, size: int, now: float) -> None:
     link.pump(now)
 
 
+def go_on(link: Link, _: object, now: float) -> None:
+    """The application has built a state, which may be what is owed."""
+    link.pump(now)
+
+
+def give_up_snapshot(link: Link, _: object, now: float) -> None:
+    """No state can be had: who waits for nothing else is closed, to come again later."""
+    delivery, session = link.live()
+    if delivery.waits(session):
+        link.close(ErrorCode.INTERNAL_ERROR, now)
+
+
 def watch_over(link: Link, _: object, now: float) -> None:
     """Ping, or give up a peer that is silent or takes nothing."""
     config, credit = link.context.config, link.credit

@@ -76,7 +76,11 @@ def accept(link: Link, accepted: Accept, now: float) -> None:
     if isinstance(decision, ErrorCode):
         _reject(link, decision, "the session is another agent's", now)
         return
-    session = decision.session or link.context.open_session(request.agent_id, principal)
+    found = decision.session
+    if found is not None and decision.snapshot and decision.state(request.version) is None:
+        _prepare(link, accepted, found, now)
+        return
+    session = found or link.context.open_session(request.agent_id, principal)
     if session is None:
         after = link.context.config.retry_after
         _reject(link, ErrorCode.RATE_LIMITED, "too many sessions", now, retry_after=after)
@@ -84,8 +88,32 @@ def accept(link: Link, accepted: Accept, now: float) -> None:
     _attach(link, request, decision, session, now)
 
 
+def _prepare(link: Link, accepted: Accept, session: Session, now: float) -> None:
+    """Hold the welcome until the application has built the snapshot that leaves with it."""
+    link.accepted, link.awaited = accepted, session
+    link.state = State.PREPARING
+    link.context.await_snapshot(session, link.number)
+    link.context.want_snapshot(session, now)
+
+
+def accept_again(link: Link, _: object, now: float) -> None:
+    """Decide anew: a snapshot has come, or the session's epoch has changed."""
+    accepted = link.accepted
+    assert accepted is not None
+    link.stop_awaiting(now)
+    link.state = State.JOINING
+    accept(link, accepted, now)
+
+
+def reject_unprepared(link: Link, _: object, now: float) -> None:
+    """The application has built no snapshot that is any good."""
+    _reject(link, ErrorCode.INTERNAL_ERROR, "no snapshot could be had", now)
+
+
 def _attach(link: Link, request: Request, decision: Decision, session: Session, now: float) -> None:
     delivery = _delivery(link, request, decision, session)
+    state = decision.state(request.version)
+    sequence = decision.since if state is None else state.cursor
     link.client_id = link.context.ids()
     link.session, link.delivery = session, delivery
     link.state = State.LIVE_V1 if request.version == 1 else State.LIVE_V2
@@ -102,13 +130,13 @@ def _attach(link: Link, request: Request, decision: Decision, session: Session, 
             session_id=session.session_id,
             client_id=link.client_id,
             resumed=decision.session is not None,
-            sequence=session.journal.cursor if delivery.due else delivery.position,
+            sequence=sequence,
             resync_reason=decision.reason,
         )
     )
     link.last_sign = link.last_ping = now
     link.watch(now)
-    _welcome(link, encode_welcome(link.context, request, decision, session), now)
+    _welcome(link, encode_welcome(link.context, request, decision, session, sequence), now)
     held, link.held, link.held_size, link.request = link.held, [], 0, None
     for frame in held:
         link.answer(frame, now)
@@ -128,7 +156,6 @@ def _welcome(link: Link, welcome: bytes, now: float) -> None:
 
 def _delivery(link: Link, request: Request, decision: Decision, session: Session) -> Delivery:
     head = session.journal.cursor
-    snapshot = decision.session is not None and decision.reason is not None
     return Delivery(
         connection=link.number,
         version=request.version,
@@ -137,7 +164,8 @@ def _delivery(link: Link, request: Request, decision: Decision, session: Session
         replay_until=head,
         attach_target=None if request.version == 1 else head,
         credit=link.credit,
-        due=SnapshotDue(decision.reason) if snapshot and decision.reason else None,
+        sent=0 if decision.keeps_position else None,
+        due=SnapshotDue(decision.snapshot) if decision.snapshot else None,
     )
 
 

@@ -9,11 +9,11 @@ from attrs import define, field
 
 from gatewayproto._gateway_effects import Effects
 from gatewayproto._timers import Timers
-from gatewayproto.actions import SessionExpired, SessionOpened
+from gatewayproto.actions import SessionExpired, SessionOpened, SnapshotNeeded
 from gatewayproto.config import GatewayConfig
 from gatewayproto.delivery import Delivery
 from gatewayproto.frames import Object, PresenceEntry
-from gatewayproto.session import Session
+from gatewayproto.session import Session, Wanted
 from gatewayproto.subscribers import Subscribers
 
 TimerKey = tuple[str, int | str]
@@ -68,10 +68,43 @@ class Context:
 
     def unfollow(self, session: Session, connection: int, now: float) -> None:
         """A client's connection ended; after the last one the resume window begins."""
+        self.subscribers[session.session_id].remove(connection)
+        self._leave_alone(session, now)
+
+    def await_snapshot(self, session: Session, connection: int) -> None:
+        """A client's welcome waits for a snapshot; the session does not expire meanwhile."""
+        self.subscribers[session.session_id].awaiting[connection] = None
+        self.timers.cancel(("session", session.session_id))
+
+    def stop_awaiting(self, session: Session, connection: int, now: float) -> None:
+        """A client's welcome waits no longer, whether it comes now or never."""
+        del self.subscribers[session.session_id].awaiting[connection]
+        self._leave_alone(session, now)
+
+    def _leave_alone(self, session: Session, now: float) -> None:
         subscribers = self.subscribers[session.session_id]
-        subscribers.remove(connection)
-        if not subscribers.deliveries:
+        if not subscribers.deliveries and not subscribers.awaiting:
             self.start_resume_window(session.session_id, now)
+
+    def want_snapshot(self, session: Session, now: float) -> None:
+        """Ask the application for a session's state, once for all who wait, not without end."""
+        wanted = session.wanted = session.wanted or Wanted()
+        if wanted.asked:
+            return
+        wanted.exhausted = wanted.attempt >= self.config.max_snapshot_tries
+        if wanted.exhausted:
+            return
+        wanted.attempt += 1
+        wanted.asked = True
+        self.timers.set(("snapshot", session.session_id), now + self.config.snapshot_timeout)
+        self.effects.emit(
+            SnapshotNeeded(
+                session_id=session.session_id,
+                epoch=session.epoch,
+                cursor=session.journal.cursor,
+                attempt=wanted.attempt,
+            )
+        )
 
     def start_resume_window(self, session_id: str, now: float) -> None:
         """Keep a session that nobody follows for `resume_window` seconds from now."""
@@ -81,4 +114,5 @@ class Context:
         """Forget a session whose resume window is over."""
         del self.sessions[session_id]
         del self.subscribers[session_id]
+        self.timers.cancel(("snapshot", session_id))
         self.effects.emit(SessionExpired(session_id=session_id))

@@ -18,6 +18,7 @@ from gatewayproto.credit import Credit
 from gatewayproto.delivery import Delivery
 from gatewayproto.frames import Object, PresenceEntry
 from gatewayproto.handshake import Request
+from gatewayproto.inputs import Accept
 from gatewayproto.session import Session
 from gatewayproto.subscribers import Subscribers
 
@@ -71,6 +72,7 @@ def load_connections(context: Context, state: Object, now: float) -> Iterator[tu
         for number, presence in fields["followers"]:
             subscribers.add(followers[number], msgspec.convert(presence, PresenceEntry))
         subscribers.ready.update((number, followers[number]) for number in fields["ready"])
+        subscribers.awaiting.update(dict.fromkeys(fields["awaiting"]))
         subscribers.presence_version = fields["presence_version"]
     for kind, key, remains in state["deadlines"]:
         context.timers.set((kind, key), now + remains)
@@ -84,6 +86,7 @@ def _save_subscribers(subscribers: Subscribers) -> Object:
         ],
         "presence_version": subscribers.presence_version,
         "ready": list(subscribers.ready),
+        "awaiting": list(subscribers.awaiting),
     }
 
 
@@ -97,6 +100,8 @@ def _save_connection(connection: Link, now: float) -> Object:
         "timestamp": connection.timestamp,
         "token": connection.token,
         "request": connection.request and attrs.asdict(connection.request),
+        "accepted": connection.accepted and attrs.asdict(connection.accepted),
+        "awaited": connection.awaited and connection.awaited.session_id,
         "session_id": session and session.session_id,
         "delivery": delivery and delivery.to_state(now),
         "client_id": connection.client_id,
@@ -130,6 +135,8 @@ def _load_connection(context: Context, fields: Object, now: float) -> Link:
         fields["token"],
         State(fields["state"]),
         request=fields["request"] and msgspec.convert(fields["request"], Request),
+        accepted=fields["accepted"] and msgspec.convert(fields["accepted"], Accept),
+        awaited=fields["awaited"] and context.sessions[fields["awaited"]],
         client_id=fields["client_id"],
         held=[frame.encode() for frame in fields["held"]],
         held_size=sum(len(frame.encode()) for frame in fields["held"]),

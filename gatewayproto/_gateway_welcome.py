@@ -40,15 +40,17 @@ _FEATURES: Final = {
 
 
 def encode_welcome(
-    context: Context, request: Request, decision: Decision, session: Session
+    context: Context, request: Request, decision: Decision, session: Session, sequence: int
 ) -> bytes:
     """Write the welcome; the subscriber itself is in its presence list already.
+
+    `sequence` is the seq after which delivery goes on.
 
     A list of more than `presence_max` clients, or one that the peer's `max_payload` has no room
     for, is left out: `presence_count` is always there. So are the health and the
     features where they do not fit.
     """
-    fields = codec.to_object(_welcome(context, request, decision, session))
+    fields = codec.to_object(_welcome(context, request, decision, session, sequence))
     if request.version == 1:
         fields["session_id"] = versions.join_session_id(session.session_id, session.epoch)
         del fields["epoch"]
@@ -57,12 +59,13 @@ def encode_welcome(
     return _fit(fields, request.max_payload)
 
 
-def _welcome(context: Context, request: Request, decision: Decision, session: Session) -> Welcome:
+def _welcome(
+    context: Context, request: Request, decision: Decision, session: Session, sequence: int
+) -> Welcome:
     hello = request.kind == "hello"
     subscribers = context.subscribers[session.session_id]
     server = context.config.versions
     resumed = decision.session is not None
-    snapshot = resumed and decision.reason is not None
     head = session.journal.cursor
     return Welcome(
         type="hello_ok" if hello else "joined",
@@ -78,7 +81,7 @@ def _welcome(context: Context, request: Request, decision: Decision, session: Se
         oldest_cursor=session.floor(request.version) + 1,
         resync_required=decision.reason is not None,
         resync_reason=decision.reason,
-        sequence=head if snapshot else decision.since,
+        sequence=sequence,
         presence=_listed(subscribers, context.config.presence_max),
         presence_count=len(subscribers.presence),
         presence_version=subscribers.presence_version,

@@ -111,6 +111,23 @@ class SubscriberLagged:
 
 
 @frozen(kw_only=True)
+class SnapshotNeeded:
+    """Somebody needs a session's state, which the application builds: answer `SnapshotReady`.
+
+    A state of this `epoch` as of `cursor`, the head at this moment, or later is good for everybody
+    who waits; an earlier one may be, and is refused where it is not. `attempt` counts from 1 and
+    goes up for every answer that left somebody waiting.
+
+    Spec: Snapshots.
+    """
+
+    session_id: str
+    epoch: str
+    cursor: int
+    attempt: int
+
+
+@frozen(kw_only=True)
 class MessageReceived:
     """A message entered a session's inbox, once. Answer with `Complete` when it is done."""
 
@@ -142,7 +159,7 @@ class SessionExpired:
 class CommandDropped:
     """A lawful command came too late: its connection or session is gone. Nothing happened."""
 
-    command: Literal["accept", "reject", "publish", "complete", "change_epoch"]
+    command: Literal["accept", "reject", "publish", "complete", "change_epoch", "snapshot_ready"]
     target: int | str
 
 
@@ -152,6 +169,7 @@ GatewayEvent = (
     | SubscriberJoined
     | SubscriberLeft
     | SubscriberLagged
+    | SnapshotNeeded
     | MessageReceived
     | Published
     | SessionExpired

@@ -82,6 +82,9 @@ class GatewayConfig:
       after `retry_after` seconds.
     - `presence_max`: clients of a session listed in a welcome; above it only their number.
     - `projection`: makes a session's projection, the reducer that its snapshots come from.
+    - `application_snapshots`: the application builds them instead, when `SnapshotNeeded` asks for
+      one, within `snapshot_timeout` seconds and `max_snapshot_tries` answers; a state is at most
+      `max_snapshot` bytes, and the newest of each session is kept for whoever it is good for.
 
     Spec: The welcome; Lagging; Requests.
     """
@@ -110,6 +113,10 @@ class GatewayConfig:
     retry_after: float = field(default=5.0, validator=_seconds)
     presence_max: int = field(default=100, validator=_count(0))
     projection: Callable[[], Projection] = Transcript
+    application_snapshots: bool = False
+    snapshot_timeout: float = field(default=10.0, validator=_seconds)
+    max_snapshot_tries: int = field(default=5, validator=_count(1))
+    max_snapshot: int = field(default=16 * 1024 * 1024, validator=_count(1))
 
 
 @frozen(kw_only=True)

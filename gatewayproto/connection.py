@@ -47,6 +47,8 @@ class Input(StrEnum):
     GONE = "the transport is gone"
     ACCEPT = "the application accepts"
     REJECT = "the application rejects"
+    SNAPSHOT = "a state may have come"
+    NO_SNAPSHOT = "no state can be had"
     TIMER = "a deadline has passed"
 
 
@@ -119,6 +121,8 @@ def _row_before_welcome(state: State) -> _Row:
         Input.GONE: handled(live.lose, State.CLOSED),
         Input.ACCEPT: mistake(state),
         Input.REJECT: mistake(state),
+        Input.SNAPSHOT: ignored(state),
+        Input.NO_SNAPSHOT: ignored(state),
         Input.TIMER: ignored(state),
     }
 
@@ -141,9 +145,13 @@ def _row_live(state: State) -> _Row:
         Input.GONE: handled(live.lose, State.CLOSED),
         Input.ACCEPT: mistake(state),
         Input.REJECT: mistake(state),
+        Input.SNAPSHOT: ignored(state),
+        Input.NO_SNAPSHOT: ignored(state),
         Input.TIMER: handled(live.watch_over, state, State.CLOSED),
     }
 
+
+_ACCEPTED: Final = (State.PREPARING, State.LIVE_V1, State.LIVE_V2, State.CLOSED)
 
 CONNECTION_TABLE: Final[Table[State, Input]] = Table(
     "gateway connection",
@@ -157,8 +165,14 @@ CONNECTION_TABLE: Final[Table[State, Input]] = Table(
         },
         State.JOINING: {
             **_row_before_welcome(State.JOINING),
-            Input.ACCEPT: handled(opening.accept, State.LIVE_V1, State.LIVE_V2, State.CLOSED),
+            Input.ACCEPT: handled(opening.accept, *_ACCEPTED),
             Input.REJECT: handled(opening.reject_by_application, State.CLOSED),
+        },
+        State.PREPARING: {
+            **_row_before_welcome(State.PREPARING),
+            Input.REJECT: handled(opening.reject_by_application, State.CLOSED),
+            Input.SNAPSHOT: handled(opening.accept_again, *_ACCEPTED),
+            Input.NO_SNAPSHOT: handled(opening.reject_unprepared, State.CLOSED),
         },
         State.LIVE_V1: {
             **_row_live(State.LIVE_V1),
@@ -168,6 +182,8 @@ CONNECTION_TABLE: Final[Table[State, Input]] = Table(
             **_row_live(State.LIVE_V2),
             Input.RESUME: handled(live.resume, State.LIVE_V2, State.CLOSED),
             Input.RESYNC: handled(live.resync, State.LIVE_V2),
+            Input.SNAPSHOT: handled(live.go_on, State.LIVE_V2, State.CLOSED),
+            Input.NO_SNAPSHOT: handled(live.give_up_snapshot, State.LIVE_V2, State.CLOSED),
         },
         State.CLOSED: {
             **dict.fromkeys(Input, late(State.CLOSED)),

@@ -19,15 +19,16 @@ from gatewayproto.errors import ErrorCode
 from gatewayproto.frames import CaughtUp, Object, ResyncReason, Skip
 from gatewayproto.handshake import resync_reason
 from gatewayproto.journal import Entry
-from gatewayproto.session import Session
+from gatewayproto.session import Session, State
 
 
 @frozen
 class SnapshotDue:
-    """A snapshot is owed before anything else."""
+    """A snapshot is owed before anything else, as of seq `least` or later."""
 
     reason: ResyncReason
     nonce: str | None = None
+    least: int = 0
 
 
 @frozen
@@ -40,11 +41,15 @@ class Recovery:
 
 @define
 class Pumped:
-    """What one turn of delivery gave: frames, whether it lagged, and why it must close."""
+    """What one turn of delivery gave: frames, whether it lagged, and why it must close.
+
+    `waits` is set where it cannot go on before the application has built a state.
+    """
 
     frames: list[bytes] = field(factory=list)
     lagged_at: int | None = None
     close: ErrorCode | None = None
+    waits: bool = False
 
 
 class _Turn(Enum):
@@ -60,7 +65,8 @@ class Delivery:
 
     Events up to `replay_until` go as `replay`, later ones as `event`. `attach_target` is the head
     as of the attach while its `caught_up` is owed; `parts` is what is left of a snapshot that is
-    on its way.
+    on its way. `sent` is up to where this epoch was sent before the position went back, None while
+    nothing of it was: a snapshot that the application builds may not be behind that.
     """
 
     connection: int
@@ -74,6 +80,7 @@ class Delivery:
     recovery: Recovery | None = None
     parts: deque[bytes] = field(factory=deque)
     lags: list[float] = field(factory=list)
+    sent: int | None = 0
 
     # -- live ---------------------------------------------------------------------------------
 
@@ -109,6 +116,8 @@ class Delivery:
         elif reason is not None and not self.parts:
             self.due = SnapshotDue(reason, nonce)
         elif reason is None and not self.parts:
+            if session.projection is None:
+                self.sent = max(self.sent or 0, self.position)
             self.position = min(self.position, since)
 
     def resync(self, session: Session, nonce: str | None) -> None:
@@ -122,6 +131,7 @@ class Delivery:
     def change_epoch(self) -> None:
         """Begin anew with a snapshot of the session's new epoch."""
         self.parts.clear()
+        self.sent = None
         self.due = SnapshotDue("epoch_changed", self.recovery.nonce if self.recovery else None)
 
     # -- the act ------------------------------------------------------------------------------
@@ -129,8 +139,9 @@ class Delivery:
     def attach(self, session: Session, now: float, *, at_once: bool) -> Pumped:
         """Take the snapshot that the welcome announces, and send it `at_once` whatever it takes."""
         pumped = Pumped()
-        if self.due is not None:
-            self._begin_snapshot(session, self.due, pumped)
+        state = self._state(session)
+        if self.due is not None and state is not None:
+            self._begin_snapshot(session, state, self.due, pumped)
             if self.parts and at_once:
                 self._send(self.parts.popleft(), pumped, now)
         return pumped
@@ -160,19 +171,46 @@ class Delivery:
             self._send(self.parts.popleft(), pumped, now)
             return _Turn.AGAIN  # the journal may have moved on while they waited
         if self.due is not None:
-            # Not before there is room for it, so that it is as fresh as it can be.
-            size = min(session.state_size or len(session.state().body), self.max_payload)
-            if not self.credit.room_for(size):
-                return _Turn.NO_ROOM
-            due, position = self.due, self.position
-            self._begin_snapshot(session, due, pumped)
-            if self.parts and not self.credit.room_for(len(self.parts[0])):
-                # What stands around the state takes more than the rest: it has not begun.
-                self.parts.clear()
-                self.due, self.position = due, position
-                return _Turn.NO_ROOM
-            return _Turn.AGAIN
+            return self._try_snapshot(session, self.due, pumped)
         return self._send_entries(session, pumped, now)
+
+    def _try_snapshot(self, session: Session, due: SnapshotDue, pumped: Pumped) -> _Turn:
+        # Not before there is room for it, so that it is as fresh as it can be.
+        if not self._room_for_snapshot(session):
+            return _Turn.NO_ROOM
+        state = self._state(session)
+        if state is None:
+            pumped.waits = True
+            return _Turn.NO_ROOM
+        before = self.position, self.sent
+        self._begin_snapshot(session, state, due, pumped)
+        if self.parts and not self.credit.room_for(len(self.parts[0])):
+            # What stands around the state takes more than the rest: it has not begun.
+            self.parts.clear()
+            self.due = due
+            self.position, self.sent = before
+            return _Turn.NO_ROOM
+        return _Turn.AGAIN
+
+    def waits(self, session: Session) -> bool:
+        """Tell whether all that it lacks is a state that the application has to build."""
+        return (
+            self.due is not None
+            and self._room_for_snapshot(session)
+            and self._state(session) is None
+        )
+
+    def _room_for_snapshot(self, session: Session) -> bool:
+        return self.credit.room_for(min(session.expected_size(), self.max_payload))
+
+    def _state(self, session: Session) -> State | None:
+        """A state that this subscriber can go on from, and that takes it nowhere back."""
+        least = session.floor(self.version)
+        if self.due is not None:
+            least = max(least, self.due.least)
+        if self.sent is not None:
+            least = max(least, self.sent, self.position)
+        return session.state(least)
 
     def _lag(self, pumped: Pumped, now: float, max_lags: int, lag_period: float) -> None:
         pumped.lagged_at = self.position
@@ -181,7 +219,9 @@ class Delivery:
             pumped.close = ErrorCode.SLOW_CONSUMER
             return
         self.lags.append(now)
-        self.due = SnapshotDue("lagged", self.recovery.nonce if self.recovery else None)
+        nonce = self.recovery.nonce if self.recovery else None
+        # Past what is in the way, be it gone or too large.
+        self.due = SnapshotDue("lagged", nonce, least=self.position + 1)
 
     def _send_entries(self, session: Session, pumped: Pumped, now: float) -> _Turn:
         for frame in self._owed(session):
@@ -222,13 +262,15 @@ class Delivery:
         kind = "replay" if entry.seq <= self.replay_until else "event"
         return codec.event_frame(kind, entry.seq, entry.body)
 
-    def _begin_snapshot(self, session: Session, due: SnapshotDue, pumped: Pumped) -> None:
+    def _begin_snapshot(
+        self, session: Session, state: State, due: SnapshotDue, pumped: Pumped
+    ) -> None:
         """Take the state as of one cursor; from here on that is the position."""
-        state = session.state()
         self.due = None
+        self.sent = 0
         if self.version == 1:
             frame = versions.snapshot_frame_v1(
-                state.state,
+                state.plain(),
                 cursor=state.cursor,
                 session_id=versions.join_session_id(session.session_id, session.epoch),
                 agent_id=session.agent_id,
@@ -265,10 +307,11 @@ class Delivery:
             "position": self.position,
             "replay_until": self.replay_until,
             "attach_target": self.attach_target,
-            "due": self.due and [self.due.reason, self.due.nonce],
+            "due": self.due and [self.due.reason, self.due.nonce, self.due.least],
             "recovery": self.recovery and [self.recovery.target, self.recovery.nonce],
             "parts": [part.decode() for part in self.parts],
             "lags": [now - at for at in self.lags],
+            "sent": self.sent,
         }
 
     @classmethod
@@ -286,4 +329,5 @@ class Delivery:
             recovery=state["recovery"] and Recovery(*state["recovery"]),
             parts=deque(part.encode() for part in state["parts"]),
             lags=[now - ago for ago in state["lags"]],
+            sent=state["sent"],
         )

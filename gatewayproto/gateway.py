@@ -15,6 +15,7 @@ from attrs import frozen
 
 from gatewayproto import _connection_live as live
 from gatewayproto import _gateway_saved as saved
+from gatewayproto import _gateway_snapshots as snapshots
 from gatewayproto import codec, connection
 from gatewayproto._connection_link import Link
 from gatewayproto._gateway_context import Context
@@ -38,6 +39,7 @@ from gatewayproto.inputs import (
     Publish,
     Reject,
     SetHealth,
+    SnapshotReady,
     TimerExpired,
 )
 from gatewayproto.session import encode_published
@@ -168,6 +170,8 @@ class Gateway:
                 self._set_health(input_)
             case ChangeEpoch():
                 self._change_epoch(input_, now)
+            case SnapshotReady():
+                snapshots.take(self._context, self._connections, input_, now)
             case TimerExpired():
                 self._expire(now)
             case _:
@@ -262,9 +266,10 @@ class Gateway:
         if session is None:
             context.effects.emit(CommandDropped(command="change_epoch", target=command.session_id))
             return
-        session.epoch = context.ids()
+        session.begin_epoch(context.ids())
         for number in tuple(context.subscribers[session.session_id].deliveries):
             live.change_epoch(self._connections[number], now)
+        snapshots.wake(context, self._connections, session, now)
 
     # -- time ---------------------------------------------------------------------------------
 
@@ -272,6 +277,9 @@ class Gateway:
         for kind, key in self._context.timers.pop_due(now):
             if kind == "session":
                 self._context.expire_session(str(key))
+            elif kind == "snapshot":
+                session = self._context.sessions[str(key)]
+                snapshots.give_up(self._context, self._connections, session, now)
             else:
                 connection.handle(self._connections[int(key)], Input.TIMER, None, now)
 
@@ -327,6 +335,7 @@ class Gateway:
         context = gateway._context
         for session_id, session in context.sessions.items():
             context.start_resume_window(session_id, now)
+            session.wanted = None
             if not unbroken:
-                session.epoch = ids()
+                session.begin_epoch(ids())
         return gateway

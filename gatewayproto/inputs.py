@@ -135,6 +135,23 @@ class ChangeEpoch:
     session_id: str
 
 
+@frozen(kw_only=True)
+class SnapshotReady:
+    """The application gives a session's state as of `cursor`, a seq of this `epoch`.
+
+    Only for a gateway whose `application_snapshots` are on: in answer to `SnapshotNeeded`, or
+    unasked, for those who will need one. `state` is plain JSON data, of at most `max_snapshot`
+    bytes, with everything up to `cursor` folded in and nothing later.
+
+    Spec: Snapshots.
+    """
+
+    session_id: str
+    epoch: str
+    cursor: int
+    state: Mapping[str, Any] = field(repr=False)
+
+
 GatewayInput = (
     ConnectionOpened
     | FrameReceived
@@ -147,6 +164,7 @@ GatewayInput = (
     | Complete
     | SetHealth
     | ChangeEpoch
+    | SnapshotReady
     | TimerExpired
 )
 

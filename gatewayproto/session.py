@@ -25,15 +25,32 @@ class State:
     """A session's state as of `cursor`, encoded once for all who need it."""
 
     cursor: int
-    state: Object = field(repr=False)
     body: bytes = field(repr=False)
+    _plain: Object | None = field(default=None, repr=False)
+
+    def plain(self) -> Object:
+        """The state as plain JSON data, to be read only."""
+        if self._plain is not None:
+            return self._plain
+        return codec.parse_state(self.body, max_bytes=len(self.body))
+
+
+@define
+class Wanted:
+    """A state that the application is to build. `asked`: it has not answered yet."""
+
+    attempt: int = 0
+    asked: bool = False
+    exhausted: bool = False
 
 
 @define(eq=False)
 class Session:
     """One ordered stream of events between an agent and its clients.
 
-    `state_size` is the encoded size of the state, in bytes, when it was last asked for.
+    `state_size` is the encoded size of the state, in bytes, when it was last asked for. Where the
+    application builds the states there is no `projection`: `built` is its newest, if it still is of
+    this epoch, and `wanted` what it was asked for.
     """
 
     session_id: str
@@ -41,9 +58,11 @@ class Session:
     agent_id: str
     principal: str | None
     journal: Journal
-    projection: Projection
+    projection: Projection | None
     inbox: Inbox
     state_size: int = 0
+    built: State | None = None
+    wanted: Wanted | None = None
     _state: State | None = None
 
     @classmethod
@@ -63,7 +82,7 @@ class Session:
             agent_id,
             principal,
             Journal(_retention(config)),
-            config.projection(),
+            None if config.application_snapshots else config.projection(),
             Inbox(ttl=config.request_ttl, max_pending=config.max_pending_requests),
         )
 
@@ -71,19 +90,43 @@ class Session:
         """Give an event, checked by `encode_published`, the next seq and fold it in."""
         event = encoded.event
         entry = self.journal.append(event, encoded.body)
-        self.projection.apply(entry.seq, event)
-        self._state = None
+        if self.projection is not None:
+            self.projection.apply(entry.seq, event)
+            self._state = None
         if event.expects_reply:
             self.inbox.ask(event.event_id)
         return entry
 
-    def state(self) -> State:
-        """The state as of the head."""
+    def state(self, least: int) -> State | None:
+        """A state as of `least` or later; None where the application has to build it.
+
+        What a projection gives is as of the head.
+        """
+        if self.projection is None:
+            usable = self.built is not None and self.built.cursor >= least
+            return self.built if usable else None
         if self._state is None:
             state = self.projection.state()
-            self._state = State(self.journal.cursor, state, codec.encode_object(state))
+            self._state = State(self.journal.cursor, codec.encode_object(state), state)
             self.state_size = len(self._state.body)
         return self._state
+
+    def expected_size(self) -> int:
+        """About how many bytes the next state takes; 0 before the application built any."""
+        if self.state_size == 0:
+            self.state(self.journal.cursor)
+        return self.state_size
+
+    def take_built(self, state: State) -> None:
+        """Take a state of this epoch that the application built, unless there is a newer one."""
+        if self.built is None or self.built.cursor <= state.cursor:
+            self.built = state
+            self.state_size = len(state.body)
+
+    def begin_epoch(self, epoch: str) -> None:
+        """Go on under a new epoch: what was built under the former one is of no use."""
+        self.epoch = epoch
+        self.built = self.wanted = None
 
     def floor(self, version: int) -> int:
         """The highest seq that cannot be accounted for to a client of this version."""
@@ -99,9 +142,11 @@ class Session:
             "agent_id": self.agent_id,
             "principal": self.principal,
             "journal": self.journal.to_state(),
-            "projection": self.projection.state(),
+            "projection": self.projection and self.projection.state(),
             "inbox": self.inbox.to_state(now),
             "state_size": self.state_size,
+            "built": self.built and [self.built.cursor, self.built.body.decode()],
+            "wanted": self.wanted and [self.wanted.attempt, self.wanted.asked],
         }
 
     @classmethod
@@ -115,7 +160,12 @@ class Session:
             principal=state["principal"],
         )
         session.journal = Journal.from_state(_retention(config), state["journal"])
-        session.projection.load(state["projection"])
+        if session.projection is not None:
+            session.projection.load(state["projection"])
+        if state["built"] is not None:
+            cursor, body = state["built"]
+            session.built = State(cursor, body.encode())
+        session.wanted = state["wanted"] and Wanted(*state["wanted"])
         session.inbox.load(state["inbox"], now)
         session.state_size = state["state_size"]
         return session

@@ -18,12 +18,14 @@ class Subscribers:
 
     `ready` are those at the head with nothing else owed: they get the next event all at once, by
     one action and from the same bytes. The others are woken by their own credit, not by events.
+    `awaiting` are connections whose welcome waits for a snapshot.
     """
 
     deliveries: dict[int, Delivery] = field(factory=dict)
     ready: dict[int, Delivery] = field(factory=dict)
     presence: dict[int, PresenceEntry] = field(factory=dict)
     presence_version: int = 0
+    awaiting: dict[int, None] = field(factory=dict)
 
     def add(self, delivery: Delivery, entry: PresenceEntry) -> None:
         """A client was welcomed."""

@@ -148,6 +148,7 @@ class Peer:
             assert self.owed == 0 or self.owed + size <= config.send_window
         if kind in WELCOMES:
             self.welcome = frame
+            self.attaching = True  # what leaves together with it does so whatever room there is
         self.owed += size
         self.sizes.append(size)
         self.frames.append(frame)
@@ -202,6 +203,8 @@ class World:
                     peer.code, peer.reason = action.code, action.reason
                 case Emit():
                     self.events.append(action.event)
+        for peer in self.peers.values():
+            peer.attaching = False
 
     def advance(self, seconds: float) -> None:
         """Let time pass, with every deadline met in time."""
@@ -255,12 +258,10 @@ class World:
             peer.read = before + 1
 
     def accept(self, peer: Peer, principal: str | None = None) -> None:
-        peer.attaching = True
         actions = self.gateway.handle(
             Accept(connection=peer.number, principal=principal), now=self.now
         )
         self.apply(actions)
-        peer.attaching = False
         self.settle()
 
     def publish(self, session_id: str, type_: str = "note", **fields: Any) -> Event:

@@ -7,7 +7,7 @@ import pytest
 from gatewayproto import ErrorCode, LocalProtocolError
 from gatewayproto._connection_link import State
 from gatewayproto._table import Cell, Table, Verdict, handled, ignored
-from gatewayproto.actions import CommandDropped, Emit
+from gatewayproto.actions import CommandDropped, Emit, SnapshotNeeded
 from gatewayproto.connection import CONNECTION_TABLE, Input
 from gatewayproto.inputs import (
     Accept,
@@ -17,12 +17,15 @@ from gatewayproto.inputs import (
     FrameReceived,
     GatewayInput,
     Reject,
+    SnapshotReady,
     TimerExpired,
 )
 from tests.gateway.gwworld import Frame, Peer, World, encode, handshake
 
-Maker = Callable[[World, Peer], GatewayInput]
+Maker = Callable[[World, Peer], GatewayInput | None]
 Circumstance = Callable[[State], tuple[World, Peer]]
+WAITING = {State.PREPARING, State.LIVE_V2}
+SNAPSHOTS = (Input.SNAPSHOT, Input.NO_SNAPSHOT)
 
 
 # -- states -----------------------------------------------------------------------------------
@@ -33,6 +36,8 @@ def arrive(world: World, state: State, *, auto: bool, **fields: object) -> Peer:
     peer = world.open(auto=auto)
     if state is State.OPENING:
         return peer
+    if state is State.PREPARING:
+        fields = {**needing_a_snapshot(world), **fields}
     version = 1 if state is State.LIVE_V1 else 2
     world.give(FrameReceived(peer.number, encode(handshake("hello", version, **fields))))
     if state is not State.JOINING:
@@ -41,6 +46,14 @@ def arrive(world: World, state: State, *, auto: bool, **fields: object) -> Peer:
         peer.send("leave")
     peer.take()
     return peer
+
+
+def needing_a_snapshot(world: World) -> Frame:
+    """A handshake's fields for a session of two events."""
+    session_id = world.connect().session_id
+    for _ in range(2):
+        world.publish(session_id)
+    return {"session_id": session_id, "start": "snapshot", "since": 2, "epoch": "i2"}
 
 
 def easy(state: State) -> tuple[World, Peer]:
@@ -90,7 +103,62 @@ def deployed(state: State) -> tuple[World, Peer]:
     return world, peer
 
 
-CIRCUMSTANCES: tuple[Circumstance, ...] = (easy, tight, overrun, foreign, deployed)
+def patient(**options: int) -> World:
+    """A gateway whose application builds the snapshots, and has more time than anything else."""
+    long = dict.fromkeys(("heartbeat", "stall_timeout", "resume_window"), 1e6)
+    return World.make(application_snapshots=True, snapshot_timeout=100.0, **long, **options)
+
+
+def building(state: State, **options: int) -> tuple[World, Peer]:
+    """The application builds the snapshots, and this subscriber, if it is one, needs one."""
+    world = patient(max_snapshot_tries=1, **options)
+    fields = needing_a_snapshot(world) if state is State.JOINING else {}
+    peer = arrive(world, state, auto=True, **fields)
+    if state is State.LIVE_V2:
+        world.publish(peer.session_id)
+        peer.send("resync")
+    return world, peer
+
+
+def building_tightly(state: State) -> tuple[World, Peer]:
+    """The same, where no answer fits, no bad frame is forgiven, and there is no room."""
+    world, peer = building(state, answer_window=1, send_window=1, max_violations=1)
+    if state is State.LIVE_V2:
+        ready = snapshot()(world, peer)
+        assert ready is not None
+        world.give(ready)
+        peer.auto = False
+        world.publish(peer.session_id)
+        peer.send("resync")
+    return world, peer
+
+
+def building_for_deployed(state: State) -> tuple[World, Peer]:
+    """The same for a peer of version 1 that waits for its welcome."""
+    world = patient()
+    needed = needing_a_snapshot(world)
+    peer = world.open()
+    if state is State.PREPARING:
+        fields = {**needed, "max_payload": 1024}
+        world.give(FrameReceived(peer.number, encode(handshake("join", 1, **fields))))
+        world.accept(peer)
+    return world, peer
+
+
+def building_around_giants(state: State) -> tuple[World, Peer]:
+    """The same, where only snapshots account for the events, and one is all there may be."""
+    world = patient(max_lags=1)
+    peer = arrive(world, state, auto=True, max_payload=1024)
+    if state is State.LIVE_V2:
+        for _ in range(2):
+            world.publish(peer.session_id, data={"text": "x" * 2000})
+    return world, peer
+
+
+CIRCUMSTANCES: tuple[Circumstance, ...] = (
+    *(easy, tight, overrun, foreign, deployed),
+    *(building, building_tightly, building_for_deployed, building_around_giants),
+)
 
 
 # -- inputs -----------------------------------------------------------------------------------
@@ -126,6 +194,29 @@ def drained(_: World, peer: Peer) -> GatewayInput:
     return Drained(peer.number, size)
 
 
+def snapshot(**fields: int) -> Maker:
+    """What the application was asked for, as of the head or an earlier `cursor`."""
+
+    def make(world: World, peer: Peer) -> GatewayInput | None:
+        asked = world.told(SnapshotNeeded)
+        if not asked or state_of(world, peer) not in WAITING:
+            return None
+        return SnapshotReady(
+            session_id=asked[-1].session_id,
+            epoch=asked[-1].epoch,
+            cursor=fields.get("cursor", asked[-1].cursor),
+            state={"text": "x" * fields.get("size", 0)},
+        )
+
+    return make
+
+
+def no_snapshot(world: World, peer: Peer) -> GatewayInput | None:
+    if not world.told(SnapshotNeeded) or state_of(world, peer) not in WAITING:
+        return None
+    return after(100)(world, peer)
+
+
 def hello(version: int, **fields: object) -> Maker:
     return lambda _, peer: FrameReceived(peer.number, encode(handshake("hello", version, **fields)))
 
@@ -146,6 +237,8 @@ MAKERS: dict[Input, tuple[Maker, ...]] = {
     Input.GONE: (lambda _, peer: ConnectionClosed(peer.number),),
     Input.ACCEPT: (lambda _, peer: Accept(connection=peer.number),),
     Input.REJECT: (lambda _, peer: Reject(connection=peer.number, code=ErrorCode.AUTH_REQUIRED),),
+    Input.SNAPSHOT: (snapshot(), snapshot(size=2000), snapshot(cursor=0), snapshot(cursor=1)),
+    Input.NO_SNAPSHOT: (no_snapshot,),
     Input.TIMER: (after(30), after(60)),
 }
 
@@ -170,6 +263,8 @@ def run(circumstance: Circumstance, state: State, maker: Maker, verdict: Verdict
         return None
     owed = peer.owed
     input_ = maker(world, peer)
+    if input_ is None:
+        return None
     if isinstance(input_, Drained) and owed == 0 and state is not State.CLOSED:
         return None  # nothing can be taken: the caller's mistake, whatever the state
     before = world.state()
@@ -197,8 +292,12 @@ def held(world: World, peer: Peer) -> list[Frame]:
     return [each for fields in states if fields["number"] == peer.number for each in fields["held"]]
 
 
-# Nothing was sent before the welcome, so nothing can be taken.
-UNREACHABLE_INPUT = {(State.OPENING, Input.DRAINED), (State.JOINING, Input.DRAINED)}
+# Nothing was sent before the welcome, so nothing can be taken; only who waits for a snapshot hears
+# of one.
+UNREACHABLE_INPUT = {
+    *((state, Input.DRAINED) for state in (State.OPENING, State.JOINING, State.PREPARING)),
+    *((state, input_) for state in set(State) - WAITING for input_ in SNAPSHOTS),
+}
 
 
 @pytest.mark.parametrize("input_", Input)
@@ -216,7 +315,9 @@ def test_cell_ends_where_it_says_and_nowhere_else(state: State, input_: Input) -
         assert ends == cell.ends
 
 
-@pytest.mark.parametrize("state", [State.OPENING, State.JOINING, State.LIVE_V1, State.LIVE_V2])
+@pytest.mark.parametrize(
+    "state", [each for each in State if each not in {State.PREPARING, State.CLOSED}]
+)
 def test_taking_more_than_was_owed_is_the_callers_mistake(state: State) -> None:
     world, peer = easy(state)
     before = world.state()
