@@ -217,7 +217,7 @@ SNAPSHOT_BUGS: Final = (
             Edit(
                 "session:Session.state",
                 "return self._state",
-                "return State(self.journal.cursor, self._state.state, self._state.body)",
+                "return State(self.journal.cursor, self._state.body, self._state.plain())",
             ),
         ),
     ),
@@ -228,9 +228,9 @@ SNAPSHOT_BUGS: Final = (
         edits(
             Edit("delivery:Delivery.at_head", "and self.due is None", ""),
             Edit(
-                "delivery:Delivery._step",
-                "if not self.credit.room_for(size):\n    return _Turn.NO_ROOM",
-                "if not self.credit.room_for(size):\n"
+                "delivery:Delivery._try_snapshot",
+                "if not self._room_for_snapshot(session):\n    return _Turn.NO_ROOM",
+                "if not self._room_for_snapshot(session):\n"
                 "    return self._send_entries(session, pumped, now)",
             ),
         ),
