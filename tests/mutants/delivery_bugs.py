@@ -228,10 +228,11 @@ SNAPSHOT_BUGS: Final = (
         edits(
             Edit("delivery:Delivery.at_head", "and self.due is None", ""),
             Edit(
-                "delivery:Delivery._try_snapshot",
-                "if not self._room_for_snapshot(session):\n    return _Turn.NO_ROOM",
+                "delivery:Delivery._step",
+                "return self._try_snapshot(session, self.due, pumped)",
                 "if not self._room_for_snapshot(session):\n"
-                "    return self._send_entries(session, pumped, now)",
+                "    return self._send_entries(session, pumped, now)\n"
+                "return self._try_snapshot(session, self.due, pumped)",
             ),
         ),
     ),
