@@ -15,6 +15,7 @@ from gatewayproto.errors import ErrorCode, LocalProtocolError
 from gatewayproto.frames import ClientInfo, Event
 from gatewayproto.gateway import Gateway, SessionInfo
 from gatewayproto.projection import Projection, Transcript
+from gatewayproto.rates import Rate
 from gatewayproto.versions import VersionRange
 
 __all__ = [
@@ -28,6 +29,7 @@ __all__ = [
     "GatewayConfig",
     "LocalProtocolError",
     "Projection",
+    "Rate",
     "ResumeToken",
     "SessionInfo",
     "Transcript",

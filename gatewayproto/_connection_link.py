@@ -18,6 +18,7 @@ from gatewayproto.delivery import Delivery, Pumped
 from gatewayproto.errors import ERRORS, ErrorCode
 from gatewayproto.handshake import Request, error_fields
 from gatewayproto.inputs import Accept, ConnectionOpened
+from gatewayproto.rates import Bucket
 from gatewayproto.session import Session
 
 
@@ -38,8 +39,9 @@ class Link:
 
     `token` is the upgrade's, for a handshake that carries none. `held` are the answers to what
     came before the welcome, which nothing precedes, and `held_size` their bytes. `accepted` is the
-    decision on a handshake that waits for a snapshot of `awaited`. `last_sign` is
-    when the peer last showed a sign of life, `last_ping` when it was last pinged.
+    decision on a handshake that waits for a snapshot of `awaited`. `frames` and `recoveries` say
+    how much the peer may send. `last_sign` is when the peer last showed a sign of life,
+    `last_ping` when it was last pinged.
     """
 
     number: int
@@ -47,6 +49,7 @@ class Link:
     credit: Credit
     path: str = ""
     peer: str = ""
+    address: str = ""
     timestamp: float = 0.0
     token: str | None = field(default=None, repr=False)
     state: State = State.OPENING
@@ -61,6 +64,8 @@ class Link:
     violations: int = 0
     last_sign: float = 0.0
     last_ping: float = 0.0
+    frames: Bucket | None = None
+    recoveries: Bucket | None = None
 
     @classmethod
     def open(cls, opened: ConnectionOpened, context: Context, now: float) -> "Link":
@@ -71,10 +76,13 @@ class Link:
             Credit(context.config.send_window, context.config.answer_window, owed_since=now),
             opened.path,
             opened.peer,
+            opened.address,
             opened.timestamp,
             _upgrade_token(opened),
             last_sign=now,
             last_ping=now,
+            frames=Bucket.full(context.config.frame_rate, now),
+            recoveries=Bucket.full(context.config.recovery_rate, now),
         )
         link.arm(now + context.config.handshake_timeout)
         return link
@@ -97,10 +105,18 @@ class Link:
         self.context.effects.send((self.number,), [frame])
 
     def answer_error(
-        self, code: ErrorCode, detail: str, now: float, *, request_id: str | None = None
+        self,
+        code: ErrorCode,
+        detail: str,
+        now: float,
+        *,
+        request_id: str | None = None,
+        retry_after: float | None = None,
     ) -> None:
         """Answer with an `error` and go on."""
-        fields = error_fields("error", code, detail, request_id=request_id)
+        fields = error_fields(
+            "error", code, detail, request_id=request_id, retry_after_seconds=retry_after
+        )
         self.answer(codec.encode_object(fields), now)
 
     def pump(self, now: float) -> None:

@@ -84,6 +84,8 @@ def _nack(link: Link, code: ErrorCode, detail: str, request_id: str | None, now:
 
 def resume(link: Link, frame: Resume, now: float) -> None:
     """Go back to where the client saw a gap."""
+    if not _may_recover(link, now):
+        return
     delivery, session = link.live()
     delivery.resume(session, frame.epoch, frame.since, frame.nonce)
     link.pump(now)
@@ -91,9 +93,29 @@ def resume(link: Link, frame: Resume, now: float) -> None:
 
 def resync(link: Link, frame: Resync, now: float) -> None:
     """Send a snapshot."""
+    if not _may_recover(link, now):
+        return
     delivery, session = link.live()
     delivery.resync(session, frame.nonce)
     link.pump(now)
+
+
+def _may_recover(link: Link, now: float) -> bool:
+    """Whether a recovery may begin; one that is merged into another costs nothing."""
+    delivery, _ = link.live()
+    if delivery.is_recovering:
+        return True
+    wait = link.recoveries.take(now) if link.recoveries else None
+    if wait is not None:
+        link.answer_error(ErrorCode.RATE_LIMITED, "too many recoveries", now, retry_after=wait)
+    return wait is None
+
+
+def refuse_flood(link: Link, wait: float, now: float) -> None:
+    """The client sends more frames than one may."""
+    link.answer_error(ErrorCode.RATE_LIMITED, "too many frames", now, retry_after=wait)
+    if link.state is not State.CLOSED:
+        link.close(ErrorCode.RATE_LIMITED, now)
 
 
 def answer_ping(link: Link, ping: Ping, now: float) -> None:

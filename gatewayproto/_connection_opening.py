@@ -20,11 +20,15 @@ from gatewayproto.session import Session
 
 def read_handshake(link: Link, parsed: Parsed, now: float) -> None:
     """Read the handshake and ask the application."""
+    wait = link.context.rates.handshakes.take(link.address, now)
     request = handshake.read(parsed, link.context.config)
     if isinstance(request, Refusal):
         _refuse(link, request, now)
         return
     link.request = request
+    if wait is not None:
+        _reject(link, ErrorCode.RATE_LIMITED, "too many handshakes", now, retry_after=wait)
+        return
     link.state = State.JOINING
     link.context.timers.cancel(("connection", link.number))
     link.context.effects.emit(
@@ -80,12 +84,24 @@ def accept(link: Link, accepted: Accept, now: float) -> None:
     if found is not None and decision.snapshot and decision.state(request.version) is None:
         _prepare(link, accepted, found, now)
         return
+    if found is None:
+        wait = _session_limit(link, principal, now)
+        if wait is not None:
+            _reject(link, ErrorCode.RATE_LIMITED, "too many sessions", now, retry_after=wait)
+            return
     session = found or link.context.open_session(request.agent_id, principal)
-    if session is None:
-        after = link.context.config.retry_after
-        _reject(link, ErrorCode.RATE_LIMITED, "too many sessions", now, retry_after=after)
-        return
     _attach(link, request, decision, session, now)
+
+
+def _session_limit(link: Link, principal: str | None, now: float) -> float | None:
+    """None where this client may open a session, else the seconds that it has to wait."""
+    if len(link.context.sessions) >= link.context.config.max_sessions:
+        return link.context.config.retry_after
+    # Principals and addresses are apart, whatever they are called.
+    key = f"address {link.address}" if principal is None and link.address else ""
+    if principal is not None:
+        key = f"principal {principal}"
+    return link.context.rates.sessions.take(key, now)
 
 
 def _prepare(link: Link, accepted: Accept, session: Session, now: float) -> None:
@@ -172,6 +188,11 @@ def _delivery(link: Link, request: Request, decision: Decision, session: Session
 def reject_by_application(link: Link, command: Reject, now: float) -> None:
     """Reject with the application's reason."""
     _reject(link, command.code, command.message, now, retry_after=command.retry_after_seconds)
+
+
+def reject_flood(link: Link, wait: float, now: float) -> None:
+    """The client sends more frames than one may."""
+    _reject(link, ErrorCode.RATE_LIMITED, "too many frames", now, retry_after=wait)
 
 
 def reject_late(link: Link, _: object, now: float) -> None:

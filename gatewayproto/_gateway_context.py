@@ -5,7 +5,7 @@ Spec: Terms (session ids); Snapshots; the resume window of The welcome.
 
 from collections.abc import Callable
 
-from attrs import define, field
+from attrs import define, field, frozen
 
 from gatewayproto._gateway_effects import Effects
 from gatewayproto._timers import Timers
@@ -13,11 +13,30 @@ from gatewayproto.actions import SessionExpired, SessionOpened, SnapshotNeeded
 from gatewayproto.config import GatewayConfig
 from gatewayproto.delivery import Delivery
 from gatewayproto.frames import Object, PresenceEntry
+from gatewayproto.rates import Buckets
 from gatewayproto.session import Session, Wanted
 from gatewayproto.subscribers import Subscribers
 
 TimerKey = tuple[str, int | str]
 """What a deadline is for and whose it is: a connection's number or a session's id."""
+
+
+@frozen
+class Rates:
+    """What is counted for more than one connection."""
+
+    connections: Buckets
+    handshakes: Buckets
+    sessions: Buckets
+
+    @classmethod
+    def of(cls, config: GatewayConfig) -> "Rates":
+        """Nothing was counted yet."""
+        return cls(
+            Buckets(config.connection_rate),
+            Buckets(config.handshake_rate),
+            Buckets(config.session_rate),
+        )
 
 
 @define(eq=False)
@@ -33,16 +52,18 @@ class Context:
     health: Object = field(factory=dict)
     health_version: int = 0
     ended: list[int] = field(factory=list)
+    rates: Rates = field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self.rates = Rates.of(self.config)
 
     def take_ended(self) -> list[int]:
         """The connections that have ended since the last call."""
         ended, self.ended = self.ended, []
         return ended
 
-    def open_session(self, agent_id: str, principal: str | None) -> Session | None:
-        """Begin a session; None when there are too many."""
-        if len(self.sessions) >= self.config.max_sessions:
-            return None
+    def open_session(self, agent_id: str, principal: str | None) -> Session:
+        """Begin a session."""
         session = Session.create(
             self.config,
             session_id=self.ids(),

@@ -19,6 +19,7 @@ from gatewayproto.delivery import Delivery
 from gatewayproto.frames import Object, PresenceEntry
 from gatewayproto.handshake import Request
 from gatewayproto.inputs import Accept
+from gatewayproto.rates import Bucket
 from gatewayproto.session import Session
 from gatewayproto.subscribers import Subscribers
 
@@ -34,6 +35,11 @@ def save(
         "last_connection": last_connection,
         "health": context.health,
         "health_version": context.health_version,
+        "rates": {
+            "connections": context.rates.connections.to_state(now),
+            "handshakes": context.rates.handshakes.to_state(now),
+            "sessions": context.rates.sessions.to_state(now),
+        },
         "sessions": [
             {**session.to_state(now), **_save_subscribers(context.subscribers[session_id])}
             for session_id, session in context.sessions.items()
@@ -61,6 +67,9 @@ def load_sessions(context: Context, state: Object, now: float) -> int:
 
 def load_connections(context: Context, state: Object, now: float) -> Iterator[tuple[int, Link]]:
     """The connections of a state, and the deadlines of all."""
+    context.rates.connections.load(state["rates"]["connections"], now)
+    context.rates.handshakes.load(state["rates"]["handshakes"], now)
+    context.rates.sessions.load(state["rates"]["sessions"], now)
     followers: dict[int, Delivery] = {}
     for fields in state["connections"]:
         connection = _load_connection(context, fields, now)
@@ -97,6 +106,7 @@ def _save_connection(connection: Link, now: float) -> Object:
         "state": connection.state.value,
         "path": connection.path,
         "peer": connection.peer,
+        "address": connection.address,
         "timestamp": connection.timestamp,
         "token": connection.token,
         "request": connection.request and attrs.asdict(connection.request),
@@ -113,6 +123,8 @@ def _save_connection(connection: Link, now: float) -> Object:
         "pings": connection.credit.pings,
         "owed_for": now - connection.credit.owed_since,
         "own": connection.credit.own,
+        "frames": connection.frames and connection.frames.to_state(now),
+        "recoveries": connection.recoveries and connection.recoveries.to_state(now),
     }
 
 
@@ -131,6 +143,7 @@ def _load_connection(context: Context, fields: Object, now: float) -> Link:
         credit,
         fields["path"],
         fields["peer"],
+        fields["address"],
         fields["timestamp"],
         fields["token"],
         State(fields["state"]),
@@ -143,6 +156,8 @@ def _load_connection(context: Context, fields: Object, now: float) -> Link:
         violations=fields["violations"],
         last_sign=now - fields["last_sign"],
         last_ping=now - fields["last_ping"],
+        frames=Bucket.from_state(context.config.frame_rate, fields["frames"], now),
+        recoveries=Bucket.from_state(context.config.recovery_rate, fields["recoveries"], now),
     )
     if fields["session_id"] is not None:
         connection.session = context.sessions[fields["session_id"]]

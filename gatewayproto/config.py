@@ -12,6 +12,7 @@ from attrs import Attribute, asdict, field, frozen, validators
 from gatewayproto.backoff import Backoff
 from gatewayproto.frames import DEFAULT_MAX_PAYLOAD, MAX_INT, MIN_MAX_PAYLOAD, ClientInfo
 from gatewayproto.projection import Projection, Transcript
+from gatewayproto.rates import Rate
 from gatewayproto.versions import VersionRange
 
 _LARGEST_EVENT = DEFAULT_MAX_PAYLOAD - 512
@@ -32,6 +33,11 @@ def _count(minimum: int, maximum: int = MAX_INT) -> Callable[..., None]:
     return validators.and_(
         validators.instance_of(int), validators.ge(minimum), validators.le(maximum)
     )
+
+
+def _rate(_: object, attribute: "Attribute[Any]", value: object) -> None:
+    if value is not None and not isinstance(value, Rate):
+        raise TypeError(f"{attribute.name} must be a Rate or None, not {type(value).__name__}")
 
 
 def _text(_: object, attribute: "Attribute[Any]", value: object) -> None:
@@ -80,6 +86,11 @@ class GatewayConfig:
     - `max_open_runs`: runs of one session without their final event.
     - `max_connections`, `max_sessions`: above them a newcomer is `rate_limited`, to come again
       after `retry_after` seconds.
+    - `frame_rate`: frames that one connection may send; `recovery_rate`: recoveries on one
+      connection, those aside that are merged into another; `connection_rate`, `handshake_rate`:
+      connections and handshakes from one network address; `session_rate`: sessions that one
+      principal opens, or one address where there is no authentication. Each is a `Rate`, or None
+      for no limit; what goes beyond is `rate_limited`.
     - `presence_max`: clients of a session listed in a welcome; above it only their number.
     - `projection`: makes a session's projection, the reducer that its snapshots come from.
     - `application_snapshots`: the application builds them instead, when `SnapshotNeeded` asks for
@@ -111,6 +122,11 @@ class GatewayConfig:
     max_connections: int = field(default=100_000, validator=_count(1))
     max_sessions: int = field(default=100_000, validator=_count(1))
     retry_after: float = field(default=5.0, validator=_seconds)
+    frame_rate: Rate | None = field(default=Rate(100.0, 1000), validator=_rate)
+    recovery_rate: Rate | None = field(default=Rate(1.0, 10), validator=_rate)
+    connection_rate: Rate | None = field(default=Rate(50.0, 500), validator=_rate)
+    handshake_rate: Rate | None = field(default=Rate(50.0, 500), validator=_rate)
+    session_rate: Rate | None = field(default=Rate(10.0, 100), validator=_rate)
     presence_max: int = field(default=100, validator=_count(0))
     projection: Callable[[], Projection] = Transcript
     application_snapshots: bool = False

@@ -42,6 +42,7 @@ class Input(StrEnum):
     UNKNOWN = "a frame of another type"
     INVALID = "a frame with a field that is off"
     MALFORMED = "no frame"
+    FLOOD = "one frame too many"
     ACTIVITY = "bytes came in"
     DRAINED = "the transport took bytes"
     GONE = "the transport is gone"
@@ -79,6 +80,10 @@ def classify(parsed: Parsed, state: State) -> tuple[Input, Any]:
 
 def receive(link: Link, data: bytes, now: float) -> None:
     """Take one frame's bytes, whatever they are."""
+    wait = link.frames.take(now) if link.frames else None
+    if wait is not None:
+        handle(link, Input.FLOOD, wait, now)
+        return
     try:
         parsed = codec.parse(data, max_bytes=link.context.config.max_payload)
         input_, argument = classify(parsed, link.state)
@@ -116,6 +121,7 @@ def _row_before_welcome(state: State) -> _Row:
         Input.UNKNOWN: held,
         Input.INVALID: held,
         Input.MALFORMED: fault(opening.reject_malformed, State.CLOSED),
+        Input.FLOOD: fault(opening.reject_flood, State.CLOSED),
         Input.ACTIVITY: handled(live.note_activity, state),
         Input.DRAINED: handled(live.count_taken, state),
         Input.GONE: handled(live.lose, State.CLOSED),
@@ -140,6 +146,7 @@ def _row_live(state: State) -> _Row:
         Input.UNKNOWN: unknown,
         Input.INVALID: fault(live.answer_invalid, state, State.CLOSED),
         Input.MALFORMED: fault(live.answer_malformed, state, State.CLOSED),
+        Input.FLOOD: fault(live.refuse_flood, State.CLOSED),
         Input.ACTIVITY: handled(live.note_activity, state),
         Input.DRAINED: handled(live.give_back, state, State.CLOSED),
         Input.GONE: handled(live.lose, State.CLOSED),
@@ -181,7 +188,7 @@ CONNECTION_TABLE: Final[Table[State, Input]] = Table(
         State.LIVE_V2: {
             **_row_live(State.LIVE_V2),
             Input.RESUME: handled(live.resume, State.LIVE_V2, State.CLOSED),
-            Input.RESYNC: handled(live.resync, State.LIVE_V2),
+            Input.RESYNC: handled(live.resync, State.LIVE_V2, State.CLOSED),
             Input.SNAPSHOT: handled(live.go_on, State.LIVE_V2, State.CLOSED),
             Input.NO_SNAPSHOT: handled(live.give_up_snapshot, State.LIVE_V2, State.CLOSED),
         },

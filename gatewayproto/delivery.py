@@ -104,6 +104,11 @@ class Delivery:
 
     # -- recovery in band ---------------------------------------------------------------------
 
+    @property
+    def is_recovering(self) -> bool:
+        """Whether a request to recover is merged into what is under way already."""
+        return self.due is not None or self.recovery is not None or bool(self.parts)
+
     def resume(self, session: Session, epoch: str | None, since: int, nonce: str | None) -> None:
         """Go back to `since`, never forward; merged into whatever is under way."""
         head = session.journal.cursor

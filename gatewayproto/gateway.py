@@ -187,18 +187,21 @@ class Gateway:
             raise LocalProtocolError(f"connection {opened.connection} was opened already")
         self._last_connection = opened.connection
         context = self._context
+        wait = context.rates.connections.take(opened.address, now)
         if len(self._connections) >= context.config.max_connections:
-            self._turn_away(opened.connection)
+            wait = context.config.retry_after
+        if wait is not None:
+            self._turn_away(opened.connection, wait)
             return
         self._connections[opened.connection] = Link.open(opened, context, now)
 
-    def _turn_away(self, number: int) -> None:
+    def _turn_away(self, number: int, wait: float) -> None:
         context = self._context
         fields = error_fields(
             "error",
             ErrorCode.RATE_LIMITED,
             "too many connections",
-            retry_after_seconds=context.config.retry_after,
+            retry_after_seconds=wait,
         )
         close_code = ERRORS[ErrorCode.RATE_LIMITED].close_code
         assert close_code is not None

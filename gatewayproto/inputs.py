@@ -47,7 +47,8 @@ class ConnectionOpened:
 
     `connection` is larger than every one before it. `query` and `headers` (names in lower case)
     are those of the upgrade, read for a token only. `timestamp` is the time in seconds since
-    1970, for the presence list; `peer` is the peer's address for the application.
+    1970, for the presence list; `peer` is the peer's address for the application, and `address`
+    what its rates are counted by: the network address without the port, empty where there is none.
     """
 
     connection: int
@@ -55,6 +56,7 @@ class ConnectionOpened:
     query: Mapping[str, str] = field(factory=dict, repr=False)
     headers: Mapping[str, str] = field(factory=dict, repr=False)
     peer: str = ""
+    address: str = ""
     timestamp: float = 0.0
 
 

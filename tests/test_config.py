@@ -109,3 +109,10 @@ def test_configuration_is_frozen_and_tells_no_secret() -> None:
         config.token = None  # type: ignore[misc] # that is the point
     with pytest.raises(attrs.exceptions.FrozenInstanceError):
         gateway().retain = 5  # type: ignore[misc] # that is the point
+
+
+@pytest.mark.parametrize("name", ["frame_rate", "session_rate"])
+def test_rate_is_a_rate_or_none(name: str) -> None:
+    assert getattr(gateway(**{name: None}), name) is None
+    with pytest.raises(TypeError, match=name):
+        gateway(**{name: 5})

@@ -169,6 +169,8 @@ class World:
 
     @classmethod
     def make(cls, **options: Any) -> "World":
+        for rate in ("frame_rate", "recovery_rate"):
+            options.setdefault(rate, None)  # these worlds ask for more than a client would
         config, ids = GatewayConfig(**options), Ids()
         return cls(config, ids, Gateway(config, ids=ids))
 

@@ -1,6 +1,7 @@
 """Every cell of the connection's table, driven through the machine's one entry."""
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -20,6 +21,7 @@ from gatewayproto.inputs import (
     SnapshotReady,
     TimerExpired,
 )
+from gatewayproto.rates import Rate
 from tests.gateway.gwworld import Frame, Peer, World, encode, handshake
 
 Maker = Callable[[World, Peer], GatewayInput | None]
@@ -103,7 +105,7 @@ def deployed(state: State) -> tuple[World, Peer]:
     return world, peer
 
 
-def patient(**options: int) -> World:
+def patient(**options: Any) -> World:
     """A gateway whose application builds the snapshots, and has more time than anything else."""
     long = dict.fromkeys(("heartbeat", "stall_timeout", "resume_window"), 1e6)
     return World.make(application_snapshots=True, snapshot_timeout=100.0, **long, **options)
@@ -155,7 +157,29 @@ def building_around_giants(state: State) -> tuple[World, Peer]:
     return world, peer
 
 
+def denied(state: State) -> tuple[World, Peer]:
+    """This subscriber has had its one recovery, and no answer fits beside what it is owed."""
+    world = World.make(recovery_rate=Rate(1e-6, 1), send_window=1, answer_window=1)
+    peer = arrive(world, state, auto=False)
+    if state is State.LIVE_V2:
+        peer.drain_all()
+        peer.send("resync")
+        peer.drain_all()
+        world.publish(peer.session_id)
+    return world, peer
+
+
+def flooded(state: State) -> tuple[World, Peer]:
+    """This peer has sent the one frame that it may."""
+    world = patient(frame_rate=Rate(1e-6, 1))
+    peer = arrive(world, state, auto=True)
+    if state is State.OPENING:
+        peer.send("ping")
+    return world, peer
+
+
 CIRCUMSTANCES: tuple[Circumstance, ...] = (
+    *(denied, flooded),
     *(easy, tight, overrun, foreign, deployed),
     *(building, building_tightly, building_for_deployed, building_around_giants),
 )
@@ -217,6 +241,10 @@ def no_snapshot(world: World, peer: Peer) -> GatewayInput | None:
     return after(100)(world, peer)
 
 
+def one_too_many(world: World, peer: Peer) -> GatewayInput | None:
+    return frame("ping")(world, peer) if world.config.frame_rate else None
+
+
 def hello(version: int, **fields: object) -> Maker:
     return lambda _, peer: FrameReceived(peer.number, encode(handshake("hello", version, **fields)))
 
@@ -232,6 +260,7 @@ MAKERS: dict[Input, tuple[Maker, ...]] = {
     Input.UNKNOWN: (frame("dance"),),
     Input.INVALID: (frame("message", content="hi", request_id=""),),
     Input.MALFORMED: (raw(b"{"), raw(b"\xff"), raw(b"[]"), raw(b'{"type":5}')),
+    Input.FLOOD: (one_too_many,),
     Input.ACTIVITY: (lambda _, peer: Activity(peer.number),),
     Input.DRAINED: (drained,),
     Input.GONE: (lambda _, peer: ConnectionClosed(peer.number),),
@@ -263,7 +292,7 @@ def run(circumstance: Circumstance, state: State, maker: Maker, verdict: Verdict
         return None
     owed = peer.owed
     input_ = maker(world, peer)
-    if input_ is None:
+    if input_ is None or (isinstance(input_, FrameReceived) and floods(world, maker)):
         return None
     if isinstance(input_, Drained) and owed == 0 and state is not State.CLOSED:
         return None  # nothing can be taken: the caller's mistake, whatever the state
@@ -285,6 +314,11 @@ def run(circumstance: Circumstance, state: State, maker: Maker, verdict: Verdict
     if not isinstance(input_, ConnectionClosed):
         assert peer.closed == (end is State.CLOSED)
     return end
+
+
+def floods(world: World, maker: Maker) -> bool:
+    """Whether a frame of any kind would be one too many."""
+    return world.config.frame_rate is not None and maker is not one_too_many
 
 
 def held(world: World, peer: Peer) -> list[Frame]:

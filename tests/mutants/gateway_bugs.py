@@ -75,7 +75,9 @@ HANDSHAKE_BUGS: Final = (
         "M06",
         "the epoch stays although state may have been lost",
         "gateway",
-        edits(Edit("gateway:Gateway.recover", "if not unbroken:\n    session.begin_epoch(ids())", "")),
+        edits(
+            Edit("gateway:Gateway.recover", "if not unbroken:\n    session.begin_epoch(ids())", "")
+        ),
     ),
     Mutant(
         "M07a",
