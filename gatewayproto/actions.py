@@ -139,10 +139,26 @@ class SessionExpired:
 
 
 @frozen(kw_only=True)
-class CommandDropped:
-    """A lawful command came too late: its connection or session is gone. Nothing happened."""
+class SessionClosed:
+    """A session was sealed at `cursor`: that stays its newest seq, and it expires in time."""
 
-    command: Literal["accept", "reject", "publish", "complete", "change_epoch"]
+    session_id: str
+    cursor: int
+
+
+@frozen(kw_only=True)
+class DrainFinished:
+    """The gateway drains, and no connection is left. Told once."""
+
+
+@frozen(kw_only=True)
+class CommandDropped:
+    """A lawful command came too late: its connection or session is gone. Nothing happened.
+
+    A `publish` comes too late for a session that was closed, too.
+    """
+
+    command: Literal["accept", "reject", "publish", "complete", "change_epoch", "close_session"]
     target: int | str
 
 
@@ -155,6 +171,8 @@ GatewayEvent = (
     | MessageReceived
     | Published
     | SessionExpired
+    | SessionClosed
+    | DrainFinished
     | CommandDropped
 )
 GatewayAction = SendFrames | CloseConnection | Emit[GatewayEvent]

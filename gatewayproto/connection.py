@@ -48,6 +48,7 @@ class Input(StrEnum):
     ACCEPT = "the application accepts"
     REJECT = "the application rejects"
     TIMER = "a deadline has passed"
+    DRAIN = "the gateway drains"
 
 
 _INPUT_OF: Final[dict[type, Input]] = {
@@ -120,6 +121,7 @@ def _row_before_welcome(state: State) -> _Row:
         Input.ACCEPT: mistake(state),
         Input.REJECT: mistake(state),
         Input.TIMER: ignored(state),
+        Input.DRAIN: handled(opening.turn_away, State.CLOSED),
     }
 
 
@@ -163,11 +165,13 @@ CONNECTION_TABLE: Final[Table[State, Input]] = Table(
         State.LIVE_V1: {
             **_row_live(State.LIVE_V1),
             Input.HANDSHAKE: handled(live.read_handshake_again, State.JOINING, State.CLOSED),
+            Input.DRAIN: handled(live.end_for_restart, State.CLOSED),
         },
         State.LIVE_V2: {
             **_row_live(State.LIVE_V2),
             Input.RESUME: handled(live.resume, State.LIVE_V2, State.CLOSED),
-            Input.RESYNC: handled(live.resync, State.LIVE_V2),
+            Input.RESYNC: handled(live.resync, State.LIVE_V2, State.CLOSED),
+            Input.DRAIN: handled(live.send_away, State.LIVE_V2, State.CLOSED),
         },
         State.CLOSED: {
             **dict.fromkeys(Input, late(State.CLOSED)),

@@ -33,7 +33,8 @@ class State:
 class Session:
     """One ordered stream of events between an agent and its clients.
 
-    `state_size` is the encoded size of the state, in bytes, when it was last asked for.
+    `state_size` is the encoded size of the state, in bytes, when it was last asked for. A session
+    that is `sealed` was closed by the application: its cursor stays where it is.
     """
 
     session_id: str
@@ -44,6 +45,7 @@ class Session:
     projection: Projection
     inbox: Inbox
     state_size: int = 0
+    sealed: bool = False
     _state: State | None = None
 
     @classmethod
@@ -102,6 +104,7 @@ class Session:
             "projection": self.projection.state(),
             "inbox": self.inbox.to_state(now),
             "state_size": self.state_size,
+            "sealed": self.sealed,
         }
 
     @classmethod
@@ -118,6 +121,7 @@ class Session:
         session.projection.load(state["projection"])
         session.inbox.load(state["inbox"], now)
         session.state_size = state["state_size"]
+        session.sealed = state["sealed"]
         return session
 
 

@@ -12,7 +12,9 @@ from gatewayproto.connection import CONNECTION_TABLE, Input
 from gatewayproto.inputs import (
     Accept,
     Activity,
+    CloseSession,
     ConnectionClosed,
+    Drain,
     Drained,
     FrameReceived,
     GatewayInput,
@@ -90,7 +92,19 @@ def deployed(state: State) -> tuple[World, Peer]:
     return world, peer
 
 
-CIRCUMSTANCES: tuple[Circumstance, ...] = (easy, tight, overrun, foreign, deployed)
+def sealed(state: State) -> tuple[World, Peer]:
+    """The session is closed; what is left of it has no room, but a snapshot has."""
+    world = World.make(send_window=4096)
+    peer = arrive(world, state, auto=False)
+    if state in {State.LIVE_V1, State.LIVE_V2}:
+        world.publish(peer.session_id, transient=True, data={"bulk": "x" * 8000})
+        world.give(CloseSession(session_id=peer.session_id))
+        assert peer.owed
+        assert not peer.closed
+    return world, peer
+
+
+CIRCUMSTANCES: tuple[Circumstance, ...] = (easy, tight, overrun, foreign, deployed, sealed)
 
 
 # -- inputs -----------------------------------------------------------------------------------
@@ -147,6 +161,7 @@ MAKERS: dict[Input, tuple[Maker, ...]] = {
     Input.ACCEPT: (lambda _, peer: Accept(connection=peer.number),),
     Input.REJECT: (lambda _, peer: Reject(connection=peer.number, code=ErrorCode.AUTH_REQUIRED),),
     Input.TIMER: (after(30), after(60)),
+    Input.DRAIN: (lambda *_: Drain(grace=5), lambda *_: Drain()),
 }
 
 
@@ -170,6 +185,8 @@ def run(circumstance: Circumstance, state: State, maker: Maker, verdict: Verdict
         return None
     owed = peer.owed
     input_ = maker(world, peer)
+    if isinstance(input_, Drain) and state is State.CLOSED:
+        return None
     if isinstance(input_, Drained) and owed == 0 and state is not State.CLOSED:
         return None  # nothing can be taken: the caller's mistake, whatever the state
     before = world.state()
@@ -197,8 +214,12 @@ def held(world: World, peer: Peer) -> list[Frame]:
     return [each for fields in states if fields["number"] == peer.number for each in fields["held"]]
 
 
-# Nothing was sent before the welcome, so nothing can be taken.
-UNREACHABLE_INPUT = {(State.OPENING, Input.DRAINED), (State.JOINING, Input.DRAINED)}
+# Nothing was sent before the welcome, so nothing can be taken; and who is gone is not sent away.
+UNREACHABLE_INPUT = {
+    (State.OPENING, Input.DRAINED),
+    (State.JOINING, Input.DRAINED),
+    (State.CLOSED, Input.DRAIN),
+}
 
 
 @pytest.mark.parametrize("input_", Input)
