@@ -32,6 +32,7 @@ _REFUSALS: Final = frozenset(
         ErrorCode.INBOX_FULL,
         ErrorCode.ALREADY_ANSWERED,
         ErrorCode.INVALID_REQUEST,
+        ErrorCode.SESSION_CLOSED,
         ErrorCode.NOT_JOINED,
         ErrorCode.MALFORMED_FRAME,
         ErrorCode.PAYLOAD_TOO_LARGE,

@@ -94,12 +94,14 @@ class Link:
 
     # -- sending ------------------------------------------------------------------------------
 
-    def answer(self, frame: bytes, now: float) -> None:
-        """Send an answer, unless the peer leaves too many of them unread."""
+    def answer(
+        self, frame: bytes, now: float, *, else_close: ErrorCode = ErrorCode.SLOW_CONSUMER
+    ) -> None:
+        """Send what waits for no room, unless the peer leaves too much of it unread."""
         if self.state is State.CLOSED:
             return
         if not self.credit.answer_fits(len(frame)):
-            self.close(ErrorCode.SLOW_CONSUMER, now)
+            self.close(else_close, now)
             return
         self.credit.charge_answer(len(frame), now)
         self.context.effects.send((self.number,), [frame])
@@ -120,7 +122,7 @@ class Link:
         self.answer(codec.encode_object(fields), now)
 
     def pump(self, now: float) -> None:
-        """Send what is owed, as far as there is credit."""
+        """Send what is owed, as far as there is credit; in a sealed session it comes to an end."""
         if self.state is State.CLOSED:
             return
         delivery, session = self.live()
@@ -130,7 +132,9 @@ class Link:
             if pumped.waits:
                 self.context.want_snapshot(session, now)
             ready = self.context.subscribers[session.session_id].ready
-            if delivery.at_head(session):
+            if session.sealed and delivery.at_head(session):
+                self.close(ErrorCode.SESSION_CLOSED, now)
+            elif delivery.at_head(session):
                 ready[self.number] = delivery
             else:
                 ready.pop(self.number, None)
@@ -201,17 +205,19 @@ class Link:
 
     def detach(self, now: float) -> None:
         """Stop following the session."""
-        if self.session is None:
+        session = self.session
+        if session is None:
             return
-        self.context.unfollow(self.session, self.number, now)
+        self.context.unfollow(session, self.number, now)
         self.context.effects.emit(
             SubscriberLeft(
                 connection=self.number,
-                session_id=self.session.session_id,
+                session_id=session.session_id,
                 client_id=self.client_id,
             )
         )
         self.session = self.delivery = None
+        self.context.expire_unfollowed(session)
 
 
 def _upgrade_token(opened: ConnectionOpened) -> str | None:

@@ -45,7 +45,7 @@ def refuse_handshake(link: Link, _: Parsed, now: float) -> None:
 def take_message(link: Link, message: Message, now: float) -> None:
     """Put a message into the inbox, once, and say so."""
     assert link.session is not None
-    outcome = link.session.inbox.admit(message, now)
+    outcome = link.session.inbox.admit(message, now, sealed=link.session.sealed)
     if isinstance(outcome, Refused):
         _nack(link, outcome.code, outcome.detail, message.request_id, now)
         return
@@ -217,3 +217,16 @@ def change_epoch(link: Link, now: float) -> None:
     delivery, _ = link.live()
     delivery.change_epoch()
     link.pump(now)
+
+
+def end_for_restart(link: Link, _: object, now: float) -> None:
+    """Close a version 1 client, which knows no frame that asks it to leave."""
+    link.end(CLOSE_SERVICE_RESTART, ErrorCode.GOING_AWAY.value, now)
+
+
+def send_away(link: Link, going_away: bytes | None, now: float) -> None:
+    """Ask a version 2 client to leave, without waiting for room; None: its time to do so is up."""
+    if going_away is None:
+        link.close(ErrorCode.GOING_AWAY, now)
+    else:
+        link.answer(going_away, now, else_close=ErrorCode.GOING_AWAY)

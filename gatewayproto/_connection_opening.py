@@ -75,7 +75,7 @@ def accept(link: Link, accepted: Accept, now: float) -> None:
     """Decide by the session as it stands now, and attach."""
     request, principal = link.request, accepted.principal
     assert request is not None
-    session = link.context.sessions.get(request.session_id or "")
+    session = link.context.session_of(request.session_id)
     decision = handshake.decide(request, session, principal)
     if isinstance(decision, ErrorCode):
         _reject(link, decision, "the session is another agent's", now)
@@ -198,6 +198,14 @@ def reject_flood(link: Link, wait: float, now: float) -> None:
 def reject_late(link: Link, _: object, now: float) -> None:
     """No handshake came in time."""
     _reject(link, ErrorCode.HANDSHAKE_TIMEOUT, "no handshake came in time", now)
+
+
+def turn_away(link: Link, _: object, now: float) -> None:
+    """Reject: this gateway takes nobody any more."""
+    draining = link.context.draining
+    assert draining is not None
+    code, after = ErrorCode.GOING_AWAY, draining.after
+    _reject(link, code, "the gateway takes no new clients", now, retry_after=after)
 
 
 def drop_command(link: Link, command: object, _: float) -> None:

@@ -9,7 +9,7 @@ from attrs import define, field, frozen
 
 from gatewayproto._gateway_effects import Effects
 from gatewayproto._timers import Timers
-from gatewayproto.actions import SessionExpired, SessionOpened, SnapshotNeeded
+from gatewayproto.actions import SessionClosed, SessionExpired, SessionOpened, SnapshotNeeded
 from gatewayproto.config import GatewayConfig
 from gatewayproto.delivery import Delivery
 from gatewayproto.frames import Object, PresenceEntry
@@ -39,6 +39,14 @@ class Rates:
         )
 
 
+@define
+class Draining:
+    """What a gateway that drains tells newcomers; `finished` once nobody was left."""
+
+    after: float
+    finished: bool = False
+
+
 @define(eq=False)
 class Context:
     """The state of a gateway that is no single connection's own."""
@@ -52,6 +60,7 @@ class Context:
     health: Object = field(factory=dict)
     health_version: int = 0
     ended: list[int] = field(factory=list)
+    draining: Draining | None = None
     rates: Rates = field(init=False)
 
     def __attrs_post_init__(self) -> None:
@@ -82,10 +91,19 @@ class Context:
         self.sessions[session.session_id] = session
         self.subscribers[session.session_id] = Subscribers()
 
+    def session_of(self, session_id: str | None) -> Session | None:
+        """The session that a handshake names, if it may be attached to."""
+        session = self.sessions.get(session_id or "")
+        return None if session is None or self._is_over(session) else session
+
     def follow(self, session: Session, delivery: Delivery, entry: PresenceEntry) -> None:
-        """A client was welcomed to a session; it does not expire while one follows it."""
+        """A client was welcomed to a session; it does not expire while one follows it.
+
+        The window of a sealed session goes on all the same: who attaches does not extend it.
+        """
         self.subscribers[session.session_id].add(delivery, entry)
-        self.timers.cancel(("session", session.session_id))
+        if not session.sealed:
+            self.timers.cancel(("session", session.session_id))
 
     def unfollow(self, session: Session, connection: int, now: float) -> None:
         """A client's connection ended; after the last one the resume window begins."""
@@ -95,16 +113,18 @@ class Context:
     def await_snapshot(self, session: Session, connection: int) -> None:
         """A client's welcome waits for a snapshot; the session does not expire meanwhile."""
         self.subscribers[session.session_id].awaiting[connection] = None
-        self.timers.cancel(("session", session.session_id))
+        if not session.sealed:
+            self.timers.cancel(("session", session.session_id))
 
     def stop_awaiting(self, session: Session, connection: int, now: float) -> None:
         """A client's welcome waits no longer, whether it comes now or never."""
         del self.subscribers[session.session_id].awaiting[connection]
         self._leave_alone(session, now)
+        self.expire_unfollowed(session)
 
     def _leave_alone(self, session: Session, now: float) -> None:
         subscribers = self.subscribers[session.session_id]
-        if not subscribers.deliveries and not subscribers.awaiting:
+        if not subscribers.is_followed and not session.sealed:
             self.start_resume_window(session.session_id, now)
 
     def want_snapshot(self, session: Session, now: float) -> None:
@@ -131,8 +151,27 @@ class Context:
         """Keep a session that nobody follows for `resume_window` seconds from now."""
         self.timers.set(("session", session_id), now + self.config.resume_window)
 
+    def seal(self, session: Session, now: float) -> None:
+        """Close a session; from here on its window runs, whoever follows it."""
+        session.sealed = True
+        self.start_resume_window(session.session_id, now)
+        self.effects.emit(
+            SessionClosed(session_id=session.session_id, cursor=session.journal.cursor)
+        )
+
+    def _is_over(self, session: Session) -> bool:
+        """Whether a sealed session's window has passed, so that only its readers are left."""
+        return session.sealed and self.timers.get(("session", session.session_id)) is None
+
+    def expire_unfollowed(self, session: Session) -> None:
+        """Forget a sealed session whose window has passed, once its last reader is gone."""
+        if self._is_over(session):
+            self.expire_session(session.session_id)
+
     def expire_session(self, session_id: str) -> None:
-        """Forget a session whose resume window is over."""
+        """Forget a session whose resume window is over, unless somebody reads the rest of it."""
+        if self.subscribers[session_id].is_followed:
+            return
         del self.sessions[session_id]
         del self.subscribers[session_id]
         self.timers.cancel(("snapshot", session_id))

@@ -13,7 +13,7 @@ import attrs
 import msgspec
 
 from gatewayproto._connection_link import Link, State
-from gatewayproto._gateway_context import Context
+from gatewayproto._gateway_context import Context, Draining
 from gatewayproto.credit import Credit
 from gatewayproto.delivery import Delivery
 from gatewayproto.frames import Object, PresenceEntry
@@ -40,6 +40,7 @@ def save(
             "handshakes": context.rates.handshakes.to_state(now),
             "sessions": context.rates.sessions.to_state(now),
         },
+        "draining": context.draining and [context.draining.after, context.draining.finished],
         "sessions": [
             {**session.to_state(now), **_save_subscribers(context.subscribers[session_id])}
             for session_id, session in context.sessions.items()
@@ -66,10 +67,11 @@ def load_sessions(context: Context, state: Object, now: float) -> int:
 
 
 def load_connections(context: Context, state: Object, now: float) -> Iterator[tuple[int, Link]]:
-    """The connections of a state, and the deadlines of all."""
+    """The connections of a state, the deadlines of all, and whether they are being sent away."""
     context.rates.connections.load(state["rates"]["connections"], now)
     context.rates.handshakes.load(state["rates"]["handshakes"], now)
     context.rates.sessions.load(state["rates"]["sessions"], now)
+    context.draining = state["draining"] and Draining(*state["draining"])
     followers: dict[int, Delivery] = {}
     for fields in state["connections"]:
         connection = _load_connection(context, fields, now)

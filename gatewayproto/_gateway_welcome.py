@@ -34,6 +34,7 @@ _FEATURES: Final = {
             "message_nack",
             "ping",
             "pong",
+            "going_away",
         ),
     ),
 }

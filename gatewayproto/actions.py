@@ -156,10 +156,34 @@ class SessionExpired:
 
 
 @frozen(kw_only=True)
-class CommandDropped:
-    """A lawful command came too late: its connection or session is gone. Nothing happened."""
+class SessionClosed:
+    """A session was sealed at `cursor`: that stays its newest seq, and it expires in time."""
 
-    command: Literal["accept", "reject", "publish", "complete", "change_epoch", "snapshot_ready"]
+    session_id: str
+    cursor: int
+
+
+@frozen(kw_only=True)
+class DrainFinished:
+    """The gateway drains, and no connection is left. Told once."""
+
+
+@frozen(kw_only=True)
+class CommandDropped:
+    """A lawful command came too late: its connection or session is gone. Nothing happened.
+
+    A `publish` comes too late for a session that was closed, too.
+    """
+
+    command: Literal[
+        "accept",
+        "reject",
+        "publish",
+        "complete",
+        "change_epoch",
+        "close_session",
+        "snapshot_ready",
+    ]
     target: int | str
 
 
@@ -173,6 +197,8 @@ GatewayEvent = (
     | MessageReceived
     | Published
     | SessionExpired
+    | SessionClosed
+    | DrainFinished
     | CommandDropped
 )
 GatewayAction = SendFrames | CloseConnection | Emit[GatewayEvent]

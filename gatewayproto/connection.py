@@ -51,6 +51,7 @@ class Input(StrEnum):
     SNAPSHOT = "a state may have come"
     NO_SNAPSHOT = "no state can be had"
     TIMER = "a deadline has passed"
+    DRAIN = "the gateway drains"
 
 
 _INPUT_OF: Final[dict[type, Input]] = {
@@ -130,6 +131,7 @@ def _row_before_welcome(state: State) -> _Row:
         Input.SNAPSHOT: ignored(state),
         Input.NO_SNAPSHOT: ignored(state),
         Input.TIMER: ignored(state),
+        Input.DRAIN: handled(opening.turn_away, State.CLOSED),
     }
 
 
@@ -184,6 +186,7 @@ CONNECTION_TABLE: Final[Table[State, Input]] = Table(
         State.LIVE_V1: {
             **_row_live(State.LIVE_V1),
             Input.HANDSHAKE: handled(live.read_handshake_again, State.JOINING, State.CLOSED),
+            Input.DRAIN: handled(live.end_for_restart, State.CLOSED),
         },
         State.LIVE_V2: {
             **_row_live(State.LIVE_V2),
@@ -191,6 +194,7 @@ CONNECTION_TABLE: Final[Table[State, Input]] = Table(
             Input.RESYNC: handled(live.resync, State.LIVE_V2, State.CLOSED),
             Input.SNAPSHOT: handled(live.go_on, State.LIVE_V2, State.CLOSED),
             Input.NO_SNAPSHOT: handled(live.give_up_snapshot, State.LIVE_V2, State.CLOSED),
+            Input.DRAIN: handled(live.send_away, State.LIVE_V2, State.CLOSED),
         },
         State.CLOSED: {
             **dict.fromkeys(Input, late(State.CLOSED)),

@@ -14,6 +14,7 @@ from typing import assert_never
 from attrs import frozen
 
 from gatewayproto import _connection_live as live
+from gatewayproto import _gateway_drain as drain
 from gatewayproto import _gateway_saved as saved
 from gatewayproto import _gateway_snapshots as snapshots
 from gatewayproto import codec, connection
@@ -30,9 +31,11 @@ from gatewayproto.inputs import (
     Accept,
     Activity,
     ChangeEpoch,
+    CloseSession,
     Complete,
     ConnectionClosed,
     ConnectionOpened,
+    Drain,
     Drained,
     FrameReceived,
     GatewayInput,
@@ -62,6 +65,7 @@ class SessionInfo:
     retained_bytes: int
     pending_messages: int
     subscribers: int
+    sealed: bool
 
 
 class Gateway:
@@ -105,6 +109,7 @@ class Gateway:
             retained_bytes=session.journal.size,
             pending_messages=len(session.inbox.pending),
             subscribers=len(self._context.subscribers[session_id].deliveries),
+            sealed=session.sealed,
         )
 
     def pending(self, session_id: str) -> tuple[MessageReceived, ...]:
@@ -172,12 +177,18 @@ class Gateway:
                 self._change_epoch(input_, now)
             case SnapshotReady():
                 snapshots.take(self._context, self._connections, input_, now)
+            case CloseSession():
+                self._close_session(input_, now)
+            case Drain():
+                drain.drain(self._context, self._connections, input_, now)
             case TimerExpired():
                 self._expire(now)
             case _:
                 assert_never(input_)
         for number in self._context.take_ended():
             self._connections.pop(number, None)
+        if not self._connections:
+            drain.finish(self._context)
         return self._context.effects.take()
 
     # -- connections --------------------------------------------------------------------------
@@ -187,26 +198,28 @@ class Gateway:
             raise LocalProtocolError(f"connection {opened.connection} was opened already")
         self._last_connection = opened.connection
         context = self._context
+        if context.draining is not None:
+            self._turn_away(
+                opened.connection,
+                ErrorCode.GOING_AWAY,
+                "the gateway takes no new clients",
+                context.draining.after,
+            )
+            return
         wait = context.rates.connections.take(opened.address, now)
         if len(self._connections) >= context.config.max_connections:
             wait = context.config.retry_after
         if wait is not None:
-            self._turn_away(opened.connection, wait)
+            self._turn_away(opened.connection, ErrorCode.RATE_LIMITED, "too many connections", wait)
             return
         self._connections[opened.connection] = Link.open(opened, context, now)
 
-    def _turn_away(self, number: int, wait: float) -> None:
-        context = self._context
-        fields = error_fields(
-            "error",
-            ErrorCode.RATE_LIMITED,
-            "too many connections",
-            retry_after_seconds=wait,
-        )
-        close_code = ERRORS[ErrorCode.RATE_LIMITED].close_code
+    def _turn_away(self, number: int, code: ErrorCode, detail: str, retry_after: float) -> None:
+        fields = error_fields("error", code, detail, retry_after_seconds=retry_after)
+        close_code = ERRORS[code].close_code
         assert close_code is not None
-        context.effects.send((number,), [codec.encode_object(fields)])
-        context.effects.close(number, close_code, ErrorCode.RATE_LIMITED)
+        self._context.effects.send((number,), [codec.encode_object(fields)])
+        self._context.effects.close(number, close_code, code.value)
 
     def _existing(self, number: int) -> Link:
         """The connection of that number; one that is gone answers every input as a race."""
@@ -227,7 +240,7 @@ class Gateway:
     def _publish(self, publish: Publish, now: float) -> None:
         context = self._context
         session = context.sessions.get(publish.session_id)
-        if session is None:
+        if session is None or session.sealed:
             context.effects.emit(CommandDropped(command="publish", target=publish.session_id))
             return
         encoded = encode_published(context.config, session, publish.event)
@@ -274,6 +287,16 @@ class Gateway:
             live.change_epoch(self._connections[number], now)
         snapshots.wake(context, self._connections, session, now)
 
+    def _close_session(self, command: CloseSession, now: float) -> None:
+        context = self._context
+        session = context.sessions.get(command.session_id)
+        if session is None:
+            context.effects.emit(CommandDropped(command="close_session", target=command.session_id))
+        elif not session.sealed:
+            context.seal(session, now)
+            for number in tuple(context.subscribers[session.session_id].deliveries):
+                self._connections[number].pump(now)
+
     # -- time ---------------------------------------------------------------------------------
 
     def _expire(self, now: float) -> None:
@@ -283,6 +306,8 @@ class Gateway:
             elif kind == "snapshot":
                 session = self._context.sessions[str(key)]
                 snapshots.give_up(self._context, self._connections, session, now)
+            elif kind == "drain":
+                drain.end(self._context, self._connections, now)
             else:
                 connection.handle(self._connections[int(key)], Input.TIMER, None, now)
 

@@ -154,6 +154,32 @@ class SnapshotReady:
     state: Mapping[str, Any] = field(repr=False)
 
 
+@frozen(kw_only=True)
+class CloseSession:
+    """The application ends a session: nothing more is published in it, no message is taken.
+
+    Whoever follows it gets what is left and is closed with `session_closed`; its owner may come
+    for the rest for `resume_window` seconds from now.
+    """
+
+    session_id: str
+
+
+@frozen(kw_only=True)
+class Drain:
+    """Send every client away, and take no new one; this gateway is about to stop.
+
+    Clients come back, to whatever takes its place, after `after` seconds and a random part of
+    `spread` more; `grace` seconds from now those that have not left are closed. All three are 0
+    to 1e9. `reason` is for people and short: it fits a frame of 1024 bytes.
+    """
+
+    reason: str = "restart"
+    after: float = 0.0
+    spread: float = 0.0
+    grace: float = 0.0
+
+
 GatewayInput = (
     ConnectionOpened
     | FrameReceived
@@ -167,6 +193,8 @@ GatewayInput = (
     | SetHealth
     | ChangeEpoch
     | SnapshotReady
+    | CloseSession
+    | Drain
     | TimerExpired
 )
 

@@ -4,6 +4,7 @@ Spec: Requests.
 """
 
 from hashlib import blake2b
+from typing import Final
 
 from attrs import define, frozen
 from msgspec import convert
@@ -30,6 +31,9 @@ class Refused:
 
     code: ErrorCode
     detail: str
+
+
+_CLOSED: Final = (ErrorCode.SESSION_CLOSED, "the session is closed")
 
 
 @define
@@ -59,8 +63,11 @@ class Inbox:
         """The messages that are not yet done, by their `message_id`, oldest first."""
         return self._pending
 
-    def admit(self, message: Message, now: float) -> Admitted | Refused:
-        """Take a message in, once. The `request_id` is looked at before everything else."""
+    def admit(self, message: Message, now: float, *, sealed: bool) -> Admitted | Refused:
+        """Take a message in, once. The `request_id` is looked at before everything else.
+
+        A `sealed` session takes none, but knows the copies of those that it took.
+        """
         fingerprint = ""
         if message.request_id is not None:
             fingerprint = _fingerprint(message)
@@ -74,7 +81,7 @@ class Inbox:
                 return Refused(
                     ErrorCode.REQUEST_CONFLICT, "this request_id came with another content"
                 )
-        refused = self._refuse(message)
+        refused = Refused(*_CLOSED) if sealed else self._refuse(message)
         if refused is not None:
             return refused
         if message.request_id is not None:

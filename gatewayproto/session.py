@@ -50,7 +50,8 @@ class Session:
 
     `state_size` is the encoded size of the state, in bytes, when it was last asked for. Where the
     application builds the states there is no `projection`: `built` is its newest, if it still is of
-    this epoch, and `wanted` what it was asked for.
+    this epoch, and `wanted` what it was asked for. A session that is `sealed` was closed by the
+    application: its cursor stays where it is.
     """
 
     session_id: str
@@ -63,6 +64,7 @@ class Session:
     state_size: int = 0
     built: State | None = None
     wanted: Wanted | None = None
+    sealed: bool = False
     _state: State | None = None
 
     @classmethod
@@ -147,6 +149,7 @@ class Session:
             "state_size": self.state_size,
             "built": self.built and [self.built.cursor, self.built.body.decode()],
             "wanted": self.wanted and [self.wanted.attempt, self.wanted.asked],
+            "sealed": self.sealed,
         }
 
     @classmethod
@@ -168,6 +171,7 @@ class Session:
         session.wanted = state["wanted"] and Wanted(*state["wanted"])
         session.inbox.load(state["inbox"], now)
         session.state_size = state["state_size"]
+        session.sealed = state["sealed"]
         return session
 
 

@@ -27,6 +27,11 @@ class Subscribers:
     presence_version: int = 0
     awaiting: dict[int, None] = field(factory=dict)
 
+    @property
+    def is_followed(self) -> bool:
+        """Whether somebody is connected, or is about to be."""
+        return bool(self.deliveries or self.awaiting)
+
     def add(self, delivery: Delivery, entry: PresenceEntry) -> None:
         """A client was welcomed."""
         self.deliveries[delivery.connection] = delivery

@@ -13,7 +13,7 @@ from gatewayproto.actions import (
     SnapshotNeeded,
     SubscriberJoined,
 )
-from gatewayproto.inputs import ChangeEpoch, Reject, SnapshotReady
+from gatewayproto.inputs import ChangeEpoch, CloseSession, Reject, SnapshotReady
 from tests.gateway.gwworld import Frame, Peer, World, kinds, only, seqs
 
 INTERNAL_ERROR = 4004
@@ -255,6 +255,30 @@ def test_session_does_not_expire_while_a_welcome_waits_and_does_after_it_left() 
     assert len(world.hear(SessionExpired)) == 1
     world.give(SnapshotReady(session_id=peer.session_id, epoch=peer.epoch, cursor=0, state={}))
     assert [each.command for each in world.hear(CommandDropped)] == ["snapshot_ready"]
+
+
+def test_session_that_was_closed_expires_once_the_last_welcome_no_longer_waits() -> None:
+    world, peer = building(resume_window=5.0, snapshot_timeout=100.0)
+    late = attach(world, peer, start="snapshot")
+    world.give(CloseSession(session_id=peer.session_id))
+    assert peer.code == 4508
+    world.advance(20)
+    assert world.hear(SessionExpired) == []
+    late.cut()
+    assert len(world.hear(SessionExpired)) == 1
+
+
+def test_closed_session_is_left_with_its_snapshot_and_what_follows() -> None:
+    world, peer = building()
+    late = attach(world, peer, start="snapshot")
+    peer.send("resync")
+    world.give(CloseSession(session_id=peer.session_id))
+    assert not peer.closed
+    ready(world, 3)
+    assert kinds(late.take()) == ["hello_ok", "snapshot", "replay", "replay", "caught_up"]
+    ready(world, 5)
+    assert kinds(peer.take()) == ["snapshot", "caught_up"]
+    assert peer.code == late.code == 4508
 
 
 def test_application_may_change_its_mind_while_the_welcome_waits() -> None:

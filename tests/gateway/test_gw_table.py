@@ -13,7 +13,9 @@ from gatewayproto.connection import CONNECTION_TABLE, Input
 from gatewayproto.inputs import (
     Accept,
     Activity,
+    CloseSession,
     ConnectionClosed,
+    Drain,
     Drained,
     FrameReceived,
     GatewayInput,
@@ -178,9 +180,21 @@ def flooded(state: State) -> tuple[World, Peer]:
     return world, peer
 
 
+def sealed(state: State) -> tuple[World, Peer]:
+    """The session is closed; what is left of it has no room, but a snapshot has."""
+    world = World.make(send_window=4096)
+    peer = arrive(world, state, auto=False)
+    if state in {State.LIVE_V1, State.LIVE_V2}:
+        world.publish(peer.session_id, transient=True, data={"bulk": "x" * 8000})
+        world.give(CloseSession(session_id=peer.session_id))
+        assert peer.owed
+        assert not peer.closed
+    return world, peer
+
+
 CIRCUMSTANCES: tuple[Circumstance, ...] = (
     *(denied, flooded),
-    *(easy, tight, overrun, foreign, deployed),
+    *(easy, tight, overrun, foreign, deployed, sealed),
     *(building, building_tightly, building_for_deployed, building_around_giants),
 )
 
@@ -269,6 +283,7 @@ MAKERS: dict[Input, tuple[Maker, ...]] = {
     Input.SNAPSHOT: (snapshot(), snapshot(size=2000), snapshot(cursor=0), snapshot(cursor=1)),
     Input.NO_SNAPSHOT: (no_snapshot,),
     Input.TIMER: (after(30), after(60)),
+    Input.DRAIN: (lambda *_: Drain(grace=5), lambda *_: Drain()),
 }
 
 
@@ -293,6 +308,8 @@ def run(circumstance: Circumstance, state: State, maker: Maker, verdict: Verdict
     owed = peer.owed
     input_ = maker(world, peer)
     if input_ is None or (isinstance(input_, FrameReceived) and floods(world, maker)):
+        return None
+    if isinstance(input_, Drain) and state is State.CLOSED:
         return None
     if isinstance(input_, Drained) and owed == 0 and state is not State.CLOSED:
         return None  # nothing can be taken: the caller's mistake, whatever the state
@@ -331,6 +348,7 @@ def held(world: World, peer: Peer) -> list[Frame]:
 UNREACHABLE_INPUT = {
     *((state, Input.DRAINED) for state in (State.OPENING, State.JOINING, State.PREPARING)),
     *((state, input_) for state in set(State) - WAITING for input_ in SNAPSHOTS),
+    (State.CLOSED, Input.DRAIN),
 }
 
 
