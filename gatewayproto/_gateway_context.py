@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from attrs import define, field
 
+from gatewayproto._counters import GatewayCounters
 from gatewayproto._gateway_effects import Effects
 from gatewayproto._timers import Timers
 from gatewayproto.actions import SessionClosed, SessionExpired, SessionOpened
@@ -34,7 +35,8 @@ class Context:
 
     config: GatewayConfig
     ids: Callable[[], str]
-    effects: Effects = field(factory=Effects)
+    counters: GatewayCounters = field(factory=GatewayCounters)
+    effects: Effects = field(init=False)
     timers: Timers[TimerKey] = field(factory=Timers)
     sessions: dict[str, Session] = field(factory=dict)
     subscribers: dict[str, Subscribers] = field(factory=dict)
@@ -42,6 +44,9 @@ class Context:
     health_version: int = 0
     ended: list[int] = field(factory=list)
     draining: Draining | None = None
+
+    def __attrs_post_init__(self) -> None:
+        self.effects = Effects(self.counters)
 
     def take_ended(self) -> list[int]:
         """The connections that have ended since the last call."""
@@ -60,6 +65,7 @@ class Context:
             principal=principal,
         )
         self.add_session(session)
+        self.counters.sessions_opened += 1
         self.effects.emit(
             SessionOpened(session_id=session.session_id, agent_id=agent_id, principal=principal)
         )
@@ -98,6 +104,7 @@ class Context:
     def seal(self, session: Session, now: float) -> None:
         """Close a session; from here on its window runs, whoever follows it."""
         session.sealed = True
+        self.counters.sessions_closed += 1
         self.start_resume_window(session.session_id, now)
         self.effects.emit(
             SessionClosed(session_id=session.session_id, cursor=session.journal.cursor)
@@ -118,4 +125,5 @@ class Context:
             return
         del self.sessions[session_id]
         del self.subscribers[session_id]
+        self.counters.sessions_expired += 1
         self.effects.emit(SessionExpired(session_id=session_id))
