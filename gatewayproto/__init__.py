@@ -14,6 +14,7 @@ from gatewayproto.config import ClientConfig, GatewayConfig
 from gatewayproto.errors import ErrorCode, LocalProtocolError
 from gatewayproto.frames import ClientInfo, Event
 from gatewayproto.gateway import Gateway, SessionInfo
+from gatewayproto.metrics import ClientMetrics, GatewayMetrics
 from gatewayproto.projection import Projection, Transcript
 from gatewayproto.rates import Rate
 from gatewayproto.versions import VersionRange
@@ -23,10 +24,12 @@ __all__ = [
     "Client",
     "ClientConfig",
     "ClientInfo",
+    "ClientMetrics",
     "ErrorCode",
     "Event",
     "Gateway",
     "GatewayConfig",
+    "GatewayMetrics",
     "LocalProtocolError",
     "Projection",
     "Rate",

@@ -13,6 +13,7 @@ from gatewayproto import _client_welcome, codec
 from gatewayproto._client_endings import Ending, Next
 from gatewayproto._client_states import LINK_DEADLINES, ClientState, Limits, Link, Trigger
 from gatewayproto._client_welcome import Attach
+from gatewayproto._counters import ClientCounters, plain
 from gatewayproto._timers import Timers
 from gatewayproto.actions import (
     CaughtUp,
@@ -37,6 +38,7 @@ from gatewayproto.actions import (
 from gatewayproto.config import ClientConfig
 from gatewayproto.errors import CLOSE_NORMAL, ERRORS, ErrorCode, FrameError
 from gatewayproto.frames import Auth, ClientFrame, Ping, Pong, Resume, Resync
+from gatewayproto.metrics import ClientMetrics
 from gatewayproto.outbox import Outbox, Pending
 
 if TYPE_CHECKING:
@@ -75,6 +77,7 @@ class ClientCore:
         self.link: Link | None = None
         self.outbox = Outbox(config.max_queued)
         self.timers: Timers[Trigger] = Timers()
+        self.counters = ClientCounters()
         self.actions: list[ClientAction] = []
 
     # -- small acts ---------------------------------------------------------------------------
@@ -85,6 +88,7 @@ class ClientCore:
         return actions
 
     def emit(self, event: ClientEvent) -> None:
+        self.counters.note(event)
         self.actions.append(Emit(event))
 
     def send(self, frame: ClientFrame) -> None:
@@ -110,10 +114,22 @@ class ClientCore:
         assert self.position is not None, "a handler of a state without a session"
         return self.position
 
+    def metrics(self) -> ClientMetrics:
+        """What was counted, and how the client stands."""
+        cursor = 0 if self.position is None else self.position.cursor
+        return ClientMetrics(
+            **plain(self.counters),
+            connected=int(self.state in ATTACHED),
+            messages_waiting=len(self.outbox),
+            messages_in_flight=self.outbox.in_flight,
+            seqs_untaken=max(0, cursor - self.taken),
+        )
+
     # -- connections --------------------------------------------------------------------------
 
     def open(self, now: float) -> None:
         self.opened += 1
+        self.counters.attempts += 1
         self.link = Link(connection=self.opened, heard=now, give_up=now)
         self.state = ClientState.CONNECTING
         self.arm(Trigger.HANDSHAKE_LATE, now + self.config.handshake_timeout, now)
@@ -382,6 +398,7 @@ class ClientCore:
             self.end_message(message, ErrorCode.PAYLOAD_TOO_LARGE.value, _TOO_LARGE)
             return
         self.outbox.mark_written(message, now)
+        self.counters.messages_sent += 1
         self.send_encoded(message.frame)
 
     def refuse(self, request_id: str, code: str, message: str) -> None:

@@ -57,6 +57,8 @@ def take_event(core: ClientCore, frame: f.EventFrame, now: float) -> None:
             replayed = frame.seq <= (link.head or 0)
         token = core.move(frame.seq, now)
         core.emit(EventReceived(seq=frame.seq, replayed=replayed, event=frame.event, token=token))
+    else:
+        core.counters.duplicates_dropped += 1
     core.note_caught_up_v1(by_frame=True)
 
 
@@ -75,6 +77,8 @@ def take_skip(core: ClientCore, frame: f.Skip, now: float) -> None:
         _miss(core, frame.first, now)
     elif frame.last >= expected:
         core.skip_to(frame.last, frame.reason, now)
+    else:
+        core.counters.duplicates_dropped += 1
 
 
 def take_caught_up(core: ClientCore, frame: f.CaughtUp, now: float) -> None:

@@ -7,10 +7,13 @@ Spec: Errors; Lagging.
 """
 
 from enum import StrEnum
+from itertools import groupby
+from operator import itemgetter
 
 from attrs import define, field
 
 from gatewayproto import codec
+from gatewayproto._counters import Sent
 from gatewayproto._gateway_context import Context
 from gatewayproto.actions import SubscriberLagged, SubscriberLeft
 from gatewayproto.credit import Credit
@@ -95,7 +98,12 @@ class Link:
     # -- sending ------------------------------------------------------------------------------
 
     def answer(
-        self, frame: bytes, now: float, *, else_close: ErrorCode = ErrorCode.SLOW_CONSUMER
+        self,
+        frame: bytes,
+        now: float,
+        *,
+        kind: Sent = "answer",
+        else_close: ErrorCode = ErrorCode.SLOW_CONSUMER,
     ) -> None:
         """Send what waits for no room, unless the peer leaves too much of it unread."""
         if self.state is State.CLOSED:
@@ -104,7 +112,7 @@ class Link:
             self.close(else_close, now)
             return
         self.credit.charge_answer(len(frame), now)
-        self.context.effects.send((self.number,), [frame])
+        self.context.effects.send((self.number,), [frame], kind)
 
     def answer_error(
         self,
@@ -141,8 +149,9 @@ class Link:
 
     def carry_out(self, pumped: Pumped, now: float) -> bool:
         """Send, tell and close as a turn of delivery says; False when it has closed."""
-        effects = self.context.effects
+        effects, counters = self.context.effects, self.context.counters
         if pumped.lagged_at is not None and self.session is not None:
+            counters.lags += 1
             effects.emit(
                 SubscriberLagged(
                     connection=self.number,
@@ -150,7 +159,11 @@ class Link:
                     position=pumped.lagged_at,
                 )
             )
-        effects.send((self.number,), pumped.frames)
+        if pumped.begun:
+            counters.resyncs.update(pumped.begun)
+        counters.snapshots += pumped.completed
+        for kind, frames in groupby(pumped.frames, key=itemgetter(0)):
+            effects.send((self.number,), [frame for _, frame in frames], kind)
         if pumped.close is not None:
             self.close(pumped.close, now)
         return pumped.close is None

@@ -49,7 +49,10 @@ def take_message(link: Link, message: Message, now: float) -> None:
     if isinstance(outcome, Refused):
         _nack(link, outcome.code, outcome.detail, message.request_id, now)
         return
+    counters = link.context.counters
+    counters.messages_duplicate += outcome.duplicate
     if outcome.message_id is not None:
+        counters.messages_taken += 1
         link.context.effects.emit(received(link.session.session_id, outcome.message_id, message))
     if message.request_id is not None:
         link.answer(_ack(link, message.request_id, duplicate=outcome.duplicate), now)
@@ -75,6 +78,7 @@ def _ack(link: Link, request_id: str, *, duplicate: bool) -> bytes:
 
 
 def _nack(link: Link, code: ErrorCode, detail: str, request_id: str | None, now: float) -> None:
+    link.context.counters.messages_refused[code.value] += 1
     if link.state is State.LIVE_V1:
         link.answer_error(code, detail, now, request_id=request_id)
         return
@@ -144,6 +148,7 @@ def answer_invalid(link: Link, error: FrameError, now: float) -> None:
 def answer_malformed(link: Link, error: FrameError, now: float) -> None:
     """Say what was wrong; too many of them, or one too large, end the connection."""
     link.violations += 1
+    link.context.counters.violations += 1
     link.answer_error(error.code, error.detail, now, request_id=error.request_id)
     too_many = link.violations >= link.context.config.max_violations
     if link.state is not State.CLOSED and (too_many or error.code is ErrorCode.PAYLOAD_TOO_LARGE):
@@ -201,7 +206,7 @@ def _ping(link: Link, now: float) -> None:
     cursor = None if link.state is State.LIVE_V1 else delivery.position
     frame = codec.encode(Ping(nonce=link.context.ids(), cursor=cursor))
     link.credit.charge_ping(len(frame), now)
-    link.context.effects.send((link.number,), [frame])
+    link.context.effects.send((link.number,), [frame], "ping")
 
 
 def lose(link: Link, _: object, now: float) -> None:
@@ -229,4 +234,4 @@ def send_away(link: Link, going_away: bytes | None, now: float) -> None:
     if going_away is None:
         link.close(ErrorCode.GOING_AWAY, now)
     else:
-        link.answer(going_away, now, else_close=ErrorCode.GOING_AWAY)
+        link.answer(going_away, now, kind="notice", else_close=ErrorCode.GOING_AWAY)

@@ -139,6 +139,7 @@ def _attach(link: Link, request: Request, decision: Decision, session: Session, 
         connected_at=link.timestamp,
         client=request.client,
     )
+    _count(link, decision)
     link.context.follow(session, delivery, entry)
     link.context.effects.emit(
         SubscriberJoined(
@@ -159,13 +160,23 @@ def _attach(link: Link, request: Request, decision: Decision, session: Session, 
     link.pump(now)
 
 
+def _count(link: Link, decision: Decision) -> None:
+    counters = link.context.counters
+    if decision.session is None:
+        counters.handshakes["opened"] += 1
+        if decision.reason is not None:  # there is no snapshot that would count it
+            counters.resyncs[decision.reason] += 1
+    else:
+        counters.handshakes["resynced" if decision.reason else "resumed"] += 1
+
+
 def _welcome(link: Link, welcome: bytes, now: float) -> None:
     """Send the welcome, and with it the snapshot that it announces."""
     delivery, session = link.live()
     # After a second version 1 handshake, what was sent before it may still be on its way: the
     # snapshot then waits for its room, as of the cursor that the welcome names.
     at_once = link.credit.outstanding == 0
-    link.answer(welcome, now)
+    link.answer(welcome, now, kind="welcome")
     if link.state is not State.CLOSED:
         link.carry_out(delivery.attach(session, now, at_once=at_once), now)
 
@@ -225,5 +236,6 @@ def _reject(
 
 def _refuse(link: Link, refusal: Refusal, now: float) -> None:
     frame = codec.encode_object(refusal.fields(link.context.config))
-    link.context.effects.send((link.number,), [frame])
+    link.context.counters.reject(refusal.code)
+    link.context.effects.send((link.number,), [frame], "rejection")
     link.close(refusal.code, now)

@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from attrs import define, field, frozen
 
+from gatewayproto._counters import GatewayCounters
 from gatewayproto._gateway_effects import Effects
 from gatewayproto._timers import Timers
 from gatewayproto.actions import SessionClosed, SessionExpired, SessionOpened, SnapshotNeeded
@@ -53,7 +54,8 @@ class Context:
 
     config: GatewayConfig
     ids: Callable[[], str]
-    effects: Effects = field(factory=Effects)
+    counters: GatewayCounters = field(factory=GatewayCounters)
+    effects: Effects = field(init=False)
     timers: Timers[TimerKey] = field(factory=Timers)
     sessions: dict[str, Session] = field(factory=dict)
     subscribers: dict[str, Subscribers] = field(factory=dict)
@@ -64,6 +66,7 @@ class Context:
     rates: Rates = field(init=False)
 
     def __attrs_post_init__(self) -> None:
+        self.effects = Effects(self.counters)
         self.rates = Rates.of(self.config)
 
     def take_ended(self) -> list[int]:
@@ -81,6 +84,7 @@ class Context:
             principal=principal,
         )
         self.add_session(session)
+        self.counters.sessions_opened += 1
         self.effects.emit(
             SessionOpened(session_id=session.session_id, agent_id=agent_id, principal=principal)
         )
@@ -154,6 +158,7 @@ class Context:
     def seal(self, session: Session, now: float) -> None:
         """Close a session; from here on its window runs, whoever follows it."""
         session.sealed = True
+        self.counters.sessions_closed += 1
         self.start_resume_window(session.session_id, now)
         self.effects.emit(
             SessionClosed(session_id=session.session_id, cursor=session.journal.cursor)
@@ -175,4 +180,5 @@ class Context:
         del self.sessions[session_id]
         del self.subscribers[session_id]
         self.timers.cancel(("snapshot", session_id))
+        self.counters.sessions_expired += 1
         self.effects.emit(SessionExpired(session_id=session_id))

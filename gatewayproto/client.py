@@ -49,6 +49,7 @@ from gatewayproto.inputs import (
     TransportClosed,
     TransportOpened,
 )
+from gatewayproto.metrics import ClientMetrics
 
 if TYPE_CHECKING:
     import random
@@ -133,6 +134,10 @@ class Client:
     def next_deadline(self) -> float | None:
         """When `TimerExpired` is due next, by the clock of `now`; None for never."""
         return self._core.timers.next_deadline
+
+    def metrics(self) -> ClientMetrics:
+        """What it has counted since it was made, and how it stands now. Changes nothing."""
+        return self._core.metrics()
 
     def handle(self, input_: ClientInput, *, now: float) -> tuple[ClientAction, ...]:
         """Take one input; give what is to be done, in order.

@@ -14,6 +14,7 @@ from typing import Any
 from attrs import define, evolve, field, frozen
 
 from gatewayproto import codec, versions
+from gatewayproto._counters import Sent
 from gatewayproto.credit import Credit
 from gatewayproto.errors import ErrorCode
 from gatewayproto.frames import CaughtUp, Object, ResyncReason, Skip
@@ -43,10 +44,13 @@ class Recovery:
 class Pumped:
     """What one turn of delivery gave: frames, whether it lagged, and why it must close.
 
+    `begun` are the reasons of the snapshots that it began, `completed` how many it sent the end of.
     `waits` is set where it cannot go on before the application has built a state.
     """
 
-    frames: list[bytes] = field(factory=list)
+    frames: list[tuple[Sent, bytes]] = field(factory=list)
+    begun: list[ResyncReason] = field(factory=list)
+    completed: int = 0
     lagged_at: int | None = None
     close: ErrorCode | None = None
     waits: bool = False
@@ -148,7 +152,7 @@ class Delivery:
         if self.due is not None and state is not None:
             self._begin_snapshot(session, state, self.due, pumped)
             if self.parts and at_once:
-                self._send(self.parts.popleft(), pumped, now)
+                self._send_part(pumped, now)
         return pumped
 
     def pump(self, session: Session, now: float, *, max_lags: int, lag_period: float) -> Pumped:
@@ -173,7 +177,7 @@ class Delivery:
         if self.parts:
             if not self.credit.room_for(len(self.parts[0])):
                 return _Turn.NO_ROOM
-            self._send(self.parts.popleft(), pumped, now)
+            self._send_part(pumped, now)
             return _Turn.AGAIN  # the journal may have moved on while they waited
         if self.due is not None:
             return self._try_snapshot(session, self.due, pumped)
@@ -192,6 +196,7 @@ class Delivery:
         if self.parts and not self.credit.room_for(len(self.parts[0])):
             # What stands around the state takes more than the rest: it has not begun.
             self.parts.clear()
+            pumped.begun.pop()
             self.due = due
             self.position, self.sent = before
             return _Turn.NO_ROOM
@@ -229,15 +234,15 @@ class Delivery:
         self.due = SnapshotDue("lagged", nonce, least=self.position + 1)
 
     def _send_entries(self, session: Session, pumped: Pumped, now: float) -> _Turn:
-        for frame in self._owed(session):
+        for kind, frame in self._owed(session):
             if len(frame) > self.max_payload:
                 return _Turn.TOO_LARGE
             if not self.credit.room_for(len(frame)):
                 return _Turn.NO_ROOM
-            self._send(frame, pumped, now)
+            self._send(kind, frame, pumped, now)
         return _Turn.HEAD
 
-    def _owed(self, session: Session) -> Iterator[bytes]:
+    def _owed(self, session: Session) -> Iterator[tuple[Sent, bytes]]:
         """The frames owed, in order. To ask for the next is to say that the last was sent."""
         yield from self._owed_caught_up()
         for entry in session.journal.after(self.position):
@@ -245,20 +250,21 @@ class Delivery:
                 continue
             if entry.seq > self.position + 1:
                 skip = Skip(first=self.position + 1, last=entry.seq - 1, reason="superseded")
-                yield codec.encode(skip)
+                yield "skip", codec.encode(skip)
                 self.position = skip.last
                 yield from self._owed_caught_up()
-            yield self._frame(entry)
+            yield "event", self._frame(entry)
             self.position = entry.seq
             yield from self._owed_caught_up()
 
-    def _owed_caught_up(self) -> Iterator[bytes]:
+    def _owed_caught_up(self) -> Iterator[tuple[Sent, bytes]]:
         """A `caught_up` for each target that is reached."""
         if self.attach_target is not None and self.position >= self.attach_target:
-            yield codec.encode(CaughtUp(cursor=self.position))
+            yield "caught_up", codec.encode(CaughtUp(cursor=self.position))
             self.attach_target = None
         if self.recovery is not None and self.position >= self.recovery.target:
-            yield codec.encode(CaughtUp(cursor=self.position, nonce=self.recovery.nonce))
+            frame = CaughtUp(cursor=self.position, nonce=self.recovery.nonce)
+            yield "caught_up", codec.encode(frame)
             self.recovery = None
 
     def _frame(self, entry: Entry) -> bytes:
@@ -295,11 +301,17 @@ class Delivery:
             if due.nonce is not None:
                 fields["nonce"] = due.nonce
             self.parts.extend(codec.snapshot_frames(fields, state.body, max_bytes=self.max_payload))
+        pumped.begun.append(due.reason)
         self.position = state.cursor
 
-    def _send(self, frame: bytes, pumped: Pumped, now: float) -> None:
+    def _send_part(self, pumped: Pumped, now: float) -> None:
+        self._send("snapshot", self.parts.popleft(), pumped, now)
+        if not self.parts:
+            pumped.completed += 1
+
+    def _send(self, kind: Sent, frame: bytes, pumped: Pumped, now: float) -> None:
         self.credit.charge(len(frame), now)
-        pumped.frames.append(frame)
+        pumped.frames.append((kind, frame))
 
     # -- plain data ---------------------------------------------------------------------------
 

@@ -20,6 +20,7 @@ from gatewayproto import _gateway_snapshots as snapshots
 from gatewayproto import codec, connection
 from gatewayproto._connection_link import Link
 from gatewayproto._gateway_context import Context
+from gatewayproto._gateway_metrics import measure
 from gatewayproto._ids import random_id
 from gatewayproto.actions import CommandDropped, GatewayAction, MessageReceived, Published
 from gatewayproto.config import GatewayConfig
@@ -45,6 +46,7 @@ from gatewayproto.inputs import (
     SnapshotReady,
     TimerExpired,
 )
+from gatewayproto.metrics import GatewayMetrics
 from gatewayproto.session import encode_published
 
 _MAX_HEALTH = 2048
@@ -111,6 +113,13 @@ class Gateway:
             subscribers=len(self._context.subscribers[session_id].deliveries),
             sealed=session.sealed,
         )
+
+    def metrics(self) -> GatewayMetrics:
+        """What it has counted since it was made, and how it stands now.
+
+        It takes time in proportion to the sessions and connections, and changes nothing.
+        """
+        return measure(self._context, self._connections)
 
     def pending(self, session_id: str) -> tuple[MessageReceived, ...]:
         """The messages of a session that are not yet done, oldest first.
@@ -218,7 +227,8 @@ class Gateway:
         fields = error_fields("error", code, detail, retry_after_seconds=retry_after)
         close_code = ERRORS[code].close_code
         assert close_code is not None
-        self._context.effects.send((number,), [codec.encode_object(fields)])
+        self._context.counters.reject(code)
+        self._context.effects.send((number,), [codec.encode_object(fields)], "rejection")
         self._context.effects.close(number, close_code, code.value)
 
     def _existing(self, number: int) -> Link:
@@ -245,6 +255,8 @@ class Gateway:
             return
         encoded = encode_published(context.config, session, publish.event)
         entry = session.append(encoded)
+        kind = "transient" if encoded.event.transient else "durable"
+        context.counters.events_published[kind] += 1
         context.effects.emit(
             Published(session_id=session.session_id, seq=entry.seq, event_id=encoded.event.event_id)
         )

@@ -63,6 +63,11 @@ class Inbox:
         """The messages that are not yet done, by their `message_id`, oldest first."""
         return self._pending
 
+    @property
+    def remembered(self) -> int:
+        """How many request ids are remembered, those among them that may be forgotten now."""
+        return len(self._remembered)
+
     def admit(self, message: Message, now: float, *, sealed: bool) -> Admitted | Refused:
         """Take a message in, once. The `request_id` is looked at before everything else.
 

@@ -65,7 +65,7 @@ class Subscribers:
                 behind.append(connection)
         for version, connections in taken.items():
             if connections:
-                effects.send(tuple(connections), [frames[version]])
+                effects.send(tuple(connections), [frames[version]], "event")
         for connection in behind:
             del self.ready[connection]
         return behind
