@@ -15,6 +15,7 @@ from gatewayproto.errors import ErrorCode, FrameError
 from gatewayproto.frames import Ping, Pong, PresenceEntry
 from gatewayproto.handshake import Decision, Refusal, Request, error_fields
 from gatewayproto.inputs import Accept, Reject
+from gatewayproto.presence import Told
 from gatewayproto.session import Session
 
 
@@ -81,12 +82,13 @@ def accept(link: Link, accepted: Accept, now: float) -> None:
         after = link.context.config.retry_after
         _reject(link, ErrorCode.RATE_LIMITED, "too many sessions", now, retry_after=after)
         return
+    link.expires = None if accepted.expires_in is None else now + accepted.expires_in
     _attach(link, request, decision, session, now)
 
 
 def _attach(link: Link, request: Request, decision: Decision, session: Session, now: float) -> None:
     delivery = _delivery(link, request, decision, session)
-    link.client_id = link.context.ids()
+    link.client_id, link.capabilities = link.context.ids(), request.capabilities
     link.session, link.delivery = session, delivery
     link.state = State.LIVE_V1 if request.version == 1 else State.LIVE_V2
     entry = PresenceEntry(
@@ -95,7 +97,7 @@ def _attach(link: Link, request: Request, decision: Decision, session: Session, 
         connected_at=link.timestamp,
         client=request.client,
     )
-    link.context.follow(session, delivery, entry)
+    link.context.follow(session, delivery, entry, now)
     link.context.effects.emit(
         SubscriberJoined(
             connection=link.number,
@@ -108,11 +110,22 @@ def _attach(link: Link, request: Request, decision: Decision, session: Session, 
     )
     link.last_sign = link.last_ping = now
     link.watch(now)
-    _welcome(link, encode_welcome(link.context, request, decision, session), now)
+    _welcome(link, _written(link, request, decision, session), now)
     held, link.held, link.held_size, link.request = link.held, [], 0, None
     for frame in held:
         link.answer(frame, now)
     link.pump(now)
+
+
+def _written(link: Link, request: Request, decision: Decision, session: Session) -> bytes:
+    """The welcome; what it tells is where the pushes begin."""
+    context = link.context
+    welcome, listed = encode_welcome(context, request, decision, session)
+    if link.state is State.LIVE_V2 and context.config.push_interval is not None:
+        subscribers = context.subscribers[session.session_id]
+        version = subscribers.presence_version
+        subscribers.told[link.number] = Told(version, listed, context.health_version)
+    return welcome
 
 
 def _welcome(link: Link, welcome: bytes, now: float) -> None:

@@ -22,10 +22,16 @@ _SHORTEST = 0.001
 _LONGEST = 1e9
 
 
-def _seconds(_: object, attribute: "Attribute[float]", value: float) -> None:
+def _seconds(_: object, attribute: "Attribute[Any]", value: float) -> None:
     """A time that a clock can tell from no time at all, and that fits in milliseconds."""
     if not _SHORTEST <= value <= _LONGEST:
         raise ValueError(f"{attribute.name} must be {_SHORTEST} to {_LONGEST} seconds, not {value}")
+
+
+def _seconds_or_none(instance: object, attribute: "Attribute[Any]", value: Any) -> None:
+    """The same where there may be none."""
+    if value is not None:
+        _seconds(instance, attribute, value)
 
 
 def _count(minimum: int, maximum: int = MAX_INT) -> Callable[..., None]:
@@ -80,7 +86,10 @@ class GatewayConfig:
     - `max_open_runs`: runs of one session without their final event.
     - `max_connections`, `max_sessions`: above them a newcomer is `rate_limited`, to come again
       after `retry_after` seconds.
-    - `presence_max`: clients of a session listed in a welcome; above it only their number.
+    - `presence_max`: clients of a session listed in a welcome or a push; above it only their
+      number.
+    - `push_interval`: the least seconds between two pushes of one session's presence, and between
+      two of the health; None for no pushes.
     - `projection`: makes a session's projection, the reducer that its snapshots come from.
 
     Spec: The welcome; Lagging; Requests.
@@ -109,6 +118,7 @@ class GatewayConfig:
     max_sessions: int = field(default=100_000, validator=_count(1))
     retry_after: float = field(default=5.0, validator=_seconds)
     presence_max: int = field(default=100, validator=_count(0))
+    push_interval: float | None = field(default=1.0, validator=_seconds_or_none)
     projection: Callable[[], Projection] = Transcript
 
 

@@ -14,6 +14,7 @@ from typing import assert_never
 from attrs import frozen
 
 from gatewayproto import _connection_live as live
+from gatewayproto import _gateway_pushes as pushes
 from gatewayproto import _gateway_saved as saved
 from gatewayproto import codec, connection
 from gatewayproto._connection_link import Link
@@ -44,6 +45,8 @@ from gatewayproto.session import encode_published
 
 _MAX_HEALTH = 2048
 """Bytes of encoded health, so that a welcome with it fits the smallest `max_payload`."""
+_LONGEST = 1e9
+"""Seconds: the longest time that is taken for one."""
 
 
 @frozen(kw_only=True)
@@ -159,13 +162,13 @@ class Gateway:
             case ConnectionClosed():
                 connection.handle(self._existing(input_.connection), Input.GONE, None, now)
             case Accept():
-                connection.handle(self._existing(input_.connection), Input.ACCEPT, input_, now)
+                self._accept(input_, now)
             case Reject():
                 self._reject(input_, now)
             case Complete():
                 self._complete(input_)
             case SetHealth():
-                self._set_health(input_)
+                self._set_health(input_, now)
             case ChangeEpoch():
                 self._change_epoch(input_, now)
             case TimerExpired():
@@ -210,9 +213,18 @@ class Gateway:
             raise LocalProtocolError(f"connection {number} was never opened")
         return Link.closed(number, self._context)
 
+    def _accept(self, accept: Accept, now: float) -> None:
+        good_for: object = accept.expires_in
+        # What has expired already is for `Reject`.
+        if good_for is not None and not (
+            isinstance(good_for, int | float) and 0 < good_for <= _LONGEST
+        ):
+            raise LocalProtocolError(f"credentials cannot be good for {good_for!r} seconds")
+        connection.handle(self._existing(accept.connection), Input.ACCEPT, accept, now)
+
     def _reject(self, reject: Reject, now: float) -> None:
         if ERRORS[reject.code].close_code is None:
-            raise LocalProtocolError(f"{reject.code} rejects no handshake")
+            raise LocalProtocolError(f"{reject.code} closes no connection")
         connection.handle(self._existing(reject.connection), Input.REJECT, reject, now)
 
     # -- sessions -----------------------------------------------------------------------------
@@ -243,7 +255,7 @@ class Gateway:
         elif not session.inbox.complete(complete.message_id):
             raise LocalProtocolError(f"message {complete.message_id} is not pending")
 
-    def _set_health(self, command: SetHealth) -> None:
+    def _set_health(self, command: SetHealth, now: float) -> None:
         health = dict(command.health)
         try:
             codec.check_plain(health, max_depth=MAX_DEPTH - 1)
@@ -253,8 +265,7 @@ class Gateway:
         if len(body) > _MAX_HEALTH:
             raise LocalProtocolError(f"the health takes {len(body)} bytes, over {_MAX_HEALTH}")
         # A copy: what the application still holds may change.
-        self._context.health = codec.parse_state(body, max_bytes=_MAX_HEALTH)
-        self._context.health_version += 1
+        self._context.set_health(codec.parse_state(body, max_bytes=_MAX_HEALTH), now)
 
     def _change_epoch(self, command: ChangeEpoch, now: float) -> None:
         context = self._context
@@ -270,10 +281,15 @@ class Gateway:
 
     def _expire(self, now: float) -> None:
         for kind, key in self._context.timers.pop_due(now):
-            if kind == "session":
-                self._context.expire_session(str(key))
-            else:
-                connection.handle(self._connections[int(key)], Input.TIMER, None, now)
+            match kind:
+                case "session":
+                    self._context.expire_session(str(key))
+                case "presence":
+                    pushes.push_presence(self._context, str(key), now)
+                case "health":
+                    pushes.push_health(self._context, now)
+                case _:
+                    connection.handle(self._connections[int(key)], Input.TIMER, None, now)
 
     # -- plain data ---------------------------------------------------------------------------
 

@@ -120,6 +120,7 @@ def _gateway(choices: Choices) -> GatewayConfig:
         max_connections=pick(choices, (100, 6)),
         max_sessions=pick(choices, (100, 6)),
         presence_max=pick(choices, (100, 1)),
+        push_interval=None,
     )
 
 

@@ -57,6 +57,7 @@ TIGHT: Final = GatewayConfig(
     send_window=700,
     max_lags=2,
     max_violations=2,
+    push_interval=None,
 )
 """A configuration whose limits few steps reach."""
 STATES: Final = tuple(PREFIXES)
@@ -97,6 +98,7 @@ def draw_config(choices: Choices) -> GatewayConfig:
         max_sessions=mostly(1000, 1, 2),
         retry_after=4.5,
         presence_max=mostly(100, 0, 1),
+        push_interval=None,
     )
 
 

@@ -84,6 +84,7 @@ def gateway(
         send_window=send_window,
         max_lags=max_lags,
         max_pending_requests=max_pending_requests,
+        push_interval=None,
     )
 
 
