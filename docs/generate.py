@@ -219,7 +219,7 @@ _FIELDS_OF: Final[Mapping[str, Mapping[str, str]]] = {
 }
 _FORMS: Final[Mapping[str, tuple[tuple[str, ...], ...]]] = {
     "snapshot": (("state",), ("part", "parts", "chunk")),
-    "presence": (("entries",), ("from_version", "joined", "left")),
+    "presence": (("entries",), ("from_version", "joined", "left"), ("presence_count",)),
 }
 """Frames that come in one of several forms: the fields of each."""
 _NULL: Final[Schema] = {"type": "null"}

@@ -160,14 +160,23 @@ class ClientCore:
         floor = max(ending.floor, link.floor, link.leaving or 0.0)
         if ending.next is Next.STOP:
             self.stop(ending.code or "closed", ending.message)
-        elif ending.next is Next.NEW_TOKEN and not link.new_token:
+        elif ending.next is Next.NEW_TOKEN and not self._has_untried_token(link, now):
             self.state = ClientState.TOKEN_NEEDED
             self.not_before = now + floor
             self.rename("reconnecting")
             self.emit(TokenNeeded(code=ending.code or ErrorCode.AUTH_EXPIRED.value))
-        else:  # a token that no handshake has carried yet is tried before another is asked for
+        else:
             left = None if link.leaving is None else ErrorCode.GOING_AWAY.value
             self.retry(ending.code or left, ending.message, floor, now)
+
+    def _has_untried_token(self, link: Link, now: float) -> bool:
+        """Whether there is a token that the server had not judged when it ended the connection.
+
+        No handshake has carried it yet, and an `auth` so lately only that the end may have crossed
+        with it.
+        """
+        crossed = link.presented is None or now < link.presented + self.grace
+        return link.new_token and crossed
 
     def forget_link(self) -> None:
         self.link = None
@@ -226,6 +235,8 @@ class ClientCore:
         link.version, link.session_id = attach.version, attach.session_id
         link.epoch, link.head = attach.epoch, attach.head
         link.resync_reason, link.caught_up_due, link.nonce = attach.resync_reason, True, None
+        link.presence_version, link.health_version = attach.presence_version, attach.health_version
+        link.presence_listed = attach.presence is not None
         self.limits = Limits.of(self.config, attach.policy)
         self.timers.cancel(Trigger.HANDSHAKE_LATE)
         self.state = ClientState.LIVE
@@ -260,12 +271,23 @@ class ClientCore:
             resync_reason=attach.resync_reason,
             presence=attach.presence,
             health=attach.health,
+            presence_count=attach.presence_count,
+            presence_version=attach.presence_version,
+            health_version=attach.health_version,
         )
 
-    def present_token(self) -> None:
-        """Present fresh credentials on this connection, where the version has a frame for it."""
-        if self.token is not None and (self.linked().version or 1) > 1:
-            self.send(Auth(token=self.token))
+    def present_token(self, now: float) -> None:
+        """Present fresh credentials on this connection, where the version has a frame for it.
+
+        One that the server would not take waits for the next handshake.
+        """
+        link = self.linked()
+        if self.token is None or (link.version or 1) == 1:
+            return
+        frame = codec.encode(Auth(token=self.token))
+        if len(frame) <= self.limits.max_payload:
+            link.presented = now
+            self.send_encoded(frame)
 
     # -- the cursor ---------------------------------------------------------------------------
 

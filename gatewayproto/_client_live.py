@@ -255,8 +255,21 @@ def refuse_welcome(core: ClientCore, _: Parsed, now: float) -> None:
     core.end_bad(malformed("a second welcome"), now)
 
 
-def tell_presence(core: ClientCore, frame: f.Presence, _: float) -> None:
-    """Tell the application."""
+def tell_presence(core: ClientCore, frame: f.Presence, now: float) -> None:
+    """Tell the application what is newer than it knows; a change only of what it knows."""
+    link = core.linked()
+    wrong = _wrong_form(frame)
+    if wrong is not None:
+        core.end_bad(malformed(wrong), now)
+        return
+    if frame.version <= (-1 if link.presence_version is None else link.presence_version):
+        return
+    if frame.from_version is not None and not (
+        link.presence_listed and frame.from_version == link.presence_version
+    ):
+        core.end_bad(malformed("a change of a presence list that was never told"), now)
+        return
+    link.presence_version, link.presence_listed = frame.version, frame.presence_count is None
     core.emit(
         PresenceReceived(
             version=frame.version,
@@ -264,13 +277,27 @@ def tell_presence(core: ClientCore, frame: f.Presence, _: float) -> None:
             joined=frame.joined,
             left=frame.left,
             entries=frame.entries,
+            presence_count=frame.presence_count,
         )
     )
 
 
+def _wrong_form(frame: f.Presence) -> str | None:
+    """What is wrong with the form of a frame that has three."""
+    change = (frame.from_version, frame.joined, frame.left)
+    forms = [any(field is not None for field in change)]
+    forms += [frame.entries is not None, frame.presence_count is not None]
+    if sum(forms) != 1 or (forms[0] and None in change):
+        return "a presence that is no change, no list and no count"
+    return None
+
+
 def tell_health(core: ClientCore, frame: f.Health, _: float) -> None:
-    """Tell the application."""
-    core.emit(HealthReceived(version=frame.version, health=frame.health))
+    """Tell the application what is newer than it knows."""
+    link = core.linked()
+    if frame.version > (-1 if link.health_version is None else link.health_version):
+        link.health_version = frame.version
+        core.emit(HealthReceived(version=frame.version, health=frame.health))
 
 
 def prepare_to_leave(core: ClientCore, frame: f.GoingAway, now: float) -> None:

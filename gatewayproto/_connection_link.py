@@ -12,6 +12,7 @@ from operator import itemgetter
 
 from attrs import define, field
 
+from gatewayproto import _gateway_pushes as pushes
 from gatewayproto import codec
 from gatewayproto._counters import Sent
 from gatewayproto._gateway_context import Context
@@ -44,7 +45,8 @@ class Link:
     came before the welcome, which nothing precedes, and `held_size` their bytes. `accepted` is the
     decision on a handshake that waits for a snapshot of `awaited`. `frames` and `recoveries` say
     how much the peer may send. `last_sign` is when the peer last showed a sign of life,
-    `last_ping` when it was last pinged.
+    `last_ping` when it was last pinged. `expires` is when its credentials do; `reviewing` tells
+    that the application decides on fresh ones, and `next_token` is the newest that came meanwhile.
     """
 
     number: int
@@ -62,6 +64,10 @@ class Link:
     session: Session | None = None
     delivery: Delivery | None = None
     client_id: str = ""
+    capabilities: tuple[str, ...] = ()
+    expires: float | None = None
+    reviewing: bool = False
+    next_token: str | None = field(default=None, repr=False)
     held: list[bytes] = field(factory=list)
     held_size: int = 0
     violations: int = 0
@@ -139,13 +145,14 @@ class Link:
         if self.carry_out(pumped, now):
             if pumped.waits:
                 self.context.want_snapshot(session, now)
-            ready = self.context.subscribers[session.session_id].ready
+            subscribers = self.context.subscribers[session.session_id]
             if session.sealed and delivery.at_head(session):
                 self.close(ErrorCode.SESSION_CLOSED, now)
             elif delivery.at_head(session):
-                ready[self.number] = delivery
+                subscribers.ready[self.number] = delivery
+                pushes.catch_up(self.context, subscribers, delivery, now)
             else:
-                ready.pop(self.number, None)
+                subscribers.ready.pop(self.number, None)
 
     def carry_out(self, pumped: Pumped, now: float) -> bool:
         """Send, tell and close as a turn of delivery says; False when it has closed."""
@@ -183,6 +190,8 @@ class Link:
         # What is owed from now on can be overdue no earlier than this.
         owed_since = credit.owed_since if credit.outstanding else now
         deadlines.append(owed_since + config.stall_timeout)
+        if self.expires is not None:
+            deadlines.append(self.expires)
         self.arm(min(deadlines))
 
     def arm(self, deadline: float) -> None:

@@ -1,12 +1,12 @@
 """What a welcomed connection does: messages, recovery, answers, liveness.
 
-Spec: Client to server; Requests; Recovery in band; Errors.
+Spec: Client to server; Requests; Credentials; Recovery in band; Errors.
 """
 
 from gatewayproto import _connection_opening as opening
 from gatewayproto import codec
 from gatewayproto._connection_link import Link, State
-from gatewayproto.actions import MessageReceived
+from gatewayproto.actions import AbortRequested, AuthRequested, JoinRequested, MessageReceived
 from gatewayproto.codec import Parsed
 from gatewayproto.errors import (
     CLOSE_NORMAL,
@@ -15,6 +15,8 @@ from gatewayproto.errors import (
     FrameError,
 )
 from gatewayproto.frames import (
+    Abort,
+    Auth,
     Leave,
     Message,
     MessageAck,
@@ -24,6 +26,8 @@ from gatewayproto.frames import (
     Resume,
     Resync,
 )
+from gatewayproto.handshake import error_fields
+from gatewayproto.inputs import Accept, Reject
 from gatewayproto.requests import Refused
 
 
@@ -84,6 +88,83 @@ def _nack(link: Link, code: ErrorCode, detail: str, request_id: str | None, now:
         return
     nack = MessageNack(code=code.value, message=detail, request_id=request_id)
     link.answer(codec.encode(nack), now)
+
+
+def pass_on_abort(link: Link, frame: Abort, _: float) -> None:
+    """Tell the application; what comes of it are events."""
+    session = link.live()[1]
+    link.context.effects.emit(
+        AbortRequested(
+            connection=link.number,
+            session_id=session.session_id,
+            run_id=frame.run_id,
+            request_id=frame.request_id,
+        )
+    )
+
+
+# -- credentials ------------------------------------------------------------------------------
+
+
+def review(link: Link, frame: Auth, _: float) -> None:
+    """Ask the application about fresh credentials, one after the other."""
+    if link.reviewing:
+        link.next_token = frame.token
+    else:
+        _ask_about(link, frame.token)
+
+
+def _ask_about(link: Link, token: str) -> None:
+    """Ask as if the handshake came now, with this token alone."""
+    _, session = link.live()
+    link.reviewing, link.next_token = True, None
+    entry = link.context.subscribers[session.session_id].presence[link.number]
+    join = JoinRequested(
+        connection=link.number,
+        agent_id=session.agent_id,
+        protocol_version=2,
+        token=token,
+        path=link.path,
+        peer=link.peer,
+        client=entry.client,
+        capabilities=link.capabilities,
+    )
+    link.context.effects.emit(
+        AuthRequested(
+            connection=link.number,
+            session_id=session.session_id,
+            client_id=link.client_id,
+            join=join,
+        )
+    )
+
+
+def renew(link: Link, accepted: Accept, now: float) -> None:
+    """The credentials are good for so long from now; another principal's are not."""
+    _, session = link.live()
+    if accepted.principal != session.principal:
+        link.close(ErrorCode.AUTH_UNAUTHORIZED, now)
+        return
+    link.expires = None if accepted.expires_in is None else now + accepted.expires_in
+    link.reviewing = False
+    if link.next_token is not None:
+        _ask_about(link, link.next_token)
+    link.watch(now)
+
+
+def end_by_application(link: Link, command: Reject, now: float) -> None:
+    """Say why, and close."""
+    delivery, _ = link.live()
+    fields = error_fields(
+        "error", command.code, command.message, retry_after_seconds=command.retry_after_seconds
+    )
+    frame = codec.encode_object(fields)
+    if len(frame) <= delivery.max_payload:
+        link.context.effects.send((link.number,), [frame])
+    link.close(command.code, now)
+
+
+# -- recovery ---------------------------------------------------------------------------------
 
 
 def resume(link: Link, frame: Resume, now: float) -> None:
@@ -185,8 +266,11 @@ def give_up_snapshot(link: Link, _: object, now: float) -> None:
 
 
 def watch_over(link: Link, _: object, now: float) -> None:
-    """Ping, or give up a peer that is silent or takes nothing."""
+    """Ping, or give up a peer that is silent, takes nothing, or whose credentials have expired."""
     config, credit = link.context.config, link.credit
+    if link.expires is not None and now >= link.expires:
+        link.close(ErrorCode.AUTH_EXPIRED, now)
+        return
     if credit.outstanding > 0 and now >= credit.owed_since + config.stall_timeout:
         link.close(ErrorCode.SLOW_CONSUMER, now)
         return

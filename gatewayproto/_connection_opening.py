@@ -15,6 +15,7 @@ from gatewayproto.errors import ErrorCode, FrameError
 from gatewayproto.frames import Ping, Pong, PresenceEntry
 from gatewayproto.handshake import Decision, Refusal, Request, error_fields
 from gatewayproto.inputs import Accept, Reject
+from gatewayproto.presence import Told
 from gatewayproto.session import Session
 
 
@@ -73,6 +74,11 @@ def reject_malformed(link: Link, error: FrameError, now: float) -> None:
 
 def accept(link: Link, accepted: Accept, now: float) -> None:
     """Decide by the session as it stands now, and attach."""
+    link.expires = None if accepted.expires_in is None else now + accepted.expires_in
+    _decide(link, accepted, now)
+
+
+def _decide(link: Link, accepted: Accept, now: float) -> None:
     request, principal = link.request, accepted.principal
     assert request is not None
     session = link.context.session_of(request.session_id)
@@ -118,7 +124,7 @@ def accept_again(link: Link, _: object, now: float) -> None:
     assert accepted is not None
     link.stop_awaiting(now)
     link.state = State.JOINING
-    accept(link, accepted, now)
+    _decide(link, accepted, now)
 
 
 def reject_unprepared(link: Link, _: object, now: float) -> None:
@@ -130,7 +136,7 @@ def _attach(link: Link, request: Request, decision: Decision, session: Session, 
     delivery = _delivery(link, request, decision, session)
     state = decision.state(request.version)
     sequence = decision.since if state is None else state.cursor
-    link.client_id = link.context.ids()
+    link.client_id, link.capabilities = link.context.ids(), request.capabilities
     link.session, link.delivery = session, delivery
     link.state = State.LIVE_V1 if request.version == 1 else State.LIVE_V2
     entry = PresenceEntry(
@@ -140,7 +146,7 @@ def _attach(link: Link, request: Request, decision: Decision, session: Session, 
         client=request.client,
     )
     _count(link, decision)
-    link.context.follow(session, delivery, entry)
+    link.context.follow(session, delivery, entry, now)
     link.context.effects.emit(
         SubscriberJoined(
             connection=link.number,
@@ -153,7 +159,7 @@ def _attach(link: Link, request: Request, decision: Decision, session: Session, 
     )
     link.last_sign = link.last_ping = now
     link.watch(now)
-    _welcome(link, encode_welcome(link.context, request, decision, session, sequence), now)
+    _welcome(link, _written(link, request, decision, session, sequence), now)
     held, link.held, link.held_size, link.request = link.held, [], 0, None
     for frame in held:
         link.answer(frame, now)
@@ -168,6 +174,19 @@ def _count(link: Link, decision: Decision) -> None:
             counters.resyncs[decision.reason] += 1
     else:
         counters.handshakes["resynced" if decision.reason else "resumed"] += 1
+
+
+def _written(
+    link: Link, request: Request, decision: Decision, session: Session, sequence: int
+) -> bytes:
+    """The welcome; what it tells is where the pushes begin."""
+    context = link.context
+    welcome, listed = encode_welcome(context, request, decision, session, sequence)
+    if link.state is State.LIVE_V2 and context.config.push_interval is not None:
+        subscribers = context.subscribers[session.session_id]
+        version = subscribers.presence_version
+        subscribers.told[link.number] = Told(version, listed, context.health_version)
+    return welcome
 
 
 def _welcome(link: Link, welcome: bytes, now: float) -> None:

@@ -3,23 +3,27 @@
 Spec: Terms (session ids); Snapshots; the resume window of The welcome.
 """
 
+import math
 from collections.abc import Callable
+from typing import Final
 
 from attrs import define, field, frozen
 
+from gatewayproto import codec
 from gatewayproto._counters import GatewayCounters
 from gatewayproto._gateway_effects import Effects
 from gatewayproto._timers import Timers
 from gatewayproto.actions import SessionClosed, SessionExpired, SessionOpened, SnapshotNeeded
 from gatewayproto.config import GatewayConfig
 from gatewayproto.delivery import Delivery
-from gatewayproto.frames import Object, PresenceEntry
+from gatewayproto.frames import Health, Object, PresenceEntry
 from gatewayproto.rates import Buckets
 from gatewayproto.session import Session, Wanted
 from gatewayproto.subscribers import Subscribers
 
 TimerKey = tuple[str, int | str]
 """What a deadline is for and whose it is: a connection's number or a session's id."""
+HEALTH_PUSH: Final[TimerKey] = ("health", "")
 
 
 @frozen
@@ -50,7 +54,11 @@ class Draining:
 
 @define(eq=False)
 class Context:
-    """The state of a gateway that is no single connection's own."""
+    """The state of a gateway that is no single connection's own.
+
+    `health_pushed` is the version of the health that was pushed last; the next push of it is not
+    before `health_not_before`, in seconds on the clock of `now`.
+    """
 
     config: GatewayConfig
     ids: Callable[[], str]
@@ -61,6 +69,9 @@ class Context:
     subscribers: dict[str, Subscribers] = field(factory=dict)
     health: Object = field(factory=dict)
     health_version: int = 0
+    health_pushed: int = 0
+    health_not_before: float = -math.inf
+    _health_frame: bytes | None = None
     ended: list[int] = field(factory=list)
     draining: Draining | None = None
     rates: Rates = field(init=False)
@@ -100,7 +111,9 @@ class Context:
         session = self.sessions.get(session_id or "")
         return None if session is None or self._is_over(session) else session
 
-    def follow(self, session: Session, delivery: Delivery, entry: PresenceEntry) -> None:
+    def follow(
+        self, session: Session, delivery: Delivery, entry: PresenceEntry, now: float
+    ) -> None:
         """A client was welcomed to a session; it does not expire while one follows it.
 
         The window of a sealed session goes on all the same: who attaches does not extend it.
@@ -108,10 +121,12 @@ class Context:
         self.subscribers[session.session_id].add(delivery, entry)
         if not session.sealed:
             self.timers.cancel(("session", session.session_id))
+        self._plan_presence_push(session.session_id, now)
 
     def unfollow(self, session: Session, connection: int, now: float) -> None:
         """A client's connection ended; after the last one the resume window begins."""
         self.subscribers[session.session_id].remove(connection)
+        self._plan_presence_push(session.session_id, now)
         self._leave_alone(session, now)
 
     def await_snapshot(self, session: Session, connection: int) -> None:
@@ -172,6 +187,33 @@ class Context:
         """Forget a sealed session whose window has passed, once its last reader is gone."""
         if self._is_over(session):
             self.expire_session(session.session_id)
+
+    # -- pushes -------------------------------------------------------------------------------
+
+    def _plan_presence_push(self, session_id: str, now: float) -> None:
+        """The list of a session has changed: at the next turn, or when the interval allows it."""
+        subscribers, key = self.subscribers[session_id], ("presence", session_id)
+        if not subscribers.told:  # and who comes now has it in the welcome
+            subscribers.changes.begin_anew(subscribers.presence_version)
+            self.timers.cancel(key)
+        elif self.timers.get(key) is None:
+            self.timers.set(key, max(now, subscribers.changes.not_before))
+
+    def set_health(self, health: Object, now: float) -> None:
+        """The health has changed, which is pushed at the next turn or when the interval allows."""
+        self.health, self._health_frame = health, None
+        self.health_version += 1
+        if self.config.push_interval is not None and self.timers.get(HEALTH_PUSH) is None:
+            self.timers.set(HEALTH_PUSH, max(now, self.health_not_before))
+
+    def health_frame(self) -> bytes:
+        """The health as a push, encoded once for all who get it."""
+        if self._health_frame is None:
+            frame = Health(version=self.health_version, health=self.health)
+            self._health_frame = codec.encode(frame)
+        return self._health_frame
+
+    # -- the end of a session -----------------------------------------------------------------
 
     def expire_session(self, session_id: str) -> None:
         """Forget a session whose resume window is over, unless somebody reads the rest of it."""

@@ -19,6 +19,7 @@ from gatewayproto.delivery import Delivery
 from gatewayproto.frames import Object, PresenceEntry
 from gatewayproto.handshake import Request
 from gatewayproto.inputs import Accept
+from gatewayproto.presence import PresenceChanges, Told
 from gatewayproto.rates import Bucket
 from gatewayproto.session import Session
 from gatewayproto.subscribers import Subscribers
@@ -41,8 +42,10 @@ def save(
             "sessions": context.rates.sessions.to_state(now),
         },
         "draining": context.draining and [context.draining.after, context.draining.finished],
+        "health_pushed": context.health_pushed,
+        "health_push_in": _wait(context.health_not_before, now),
         "sessions": [
-            {**session.to_state(now), **_save_subscribers(context.subscribers[session_id])}
+            {**session.to_state(now), **_save_subscribers(context.subscribers[session_id], now)}
             for session_id, session in context.sessions.items()
         ],
         "connections": [_save_connection(each, now) for each in connections.values()],
@@ -57,11 +60,13 @@ def load_sessions(context: Context, state: Object, now: float) -> int:
     if state.get("schema") != SCHEMA:
         raise ValueError(f"the state's schema is not {SCHEMA}")
     context.health = state["health"]
-    context.health_version = state["health_version"]
+    context.health_version = context.health_pushed = state["health_version"]
     for fields in state["sessions"]:
         session = Session.from_state(context.config, fields, now)
         context.add_session(session)
-        context.subscribers[session.session_id].presence_version = fields["presence_version"]
+        subscribers = context.subscribers[session.session_id]
+        subscribers.presence_version = fields["presence_version"]
+        subscribers.changes.begin_anew(subscribers.presence_version)
     last_connection: int = state["last_connection"]
     return last_connection
 
@@ -72,6 +77,8 @@ def load_connections(context: Context, state: Object, now: float) -> Iterator[tu
     context.rates.handshakes.load(state["rates"]["handshakes"], now)
     context.rates.sessions.load(state["rates"]["sessions"], now)
     context.draining = state["draining"] and Draining(*state["draining"])
+    context.health_pushed = state["health_pushed"]
+    context.health_not_before = now + state["health_push_in"]
     followers: dict[int, Delivery] = {}
     for fields in state["connections"]:
         connection = _load_connection(context, fields, now)
@@ -85,12 +92,30 @@ def load_connections(context: Context, state: Object, now: float) -> Iterator[tu
         subscribers.ready.update((number, followers[number]) for number in fields["ready"])
         subscribers.awaiting.update(dict.fromkeys(fields["awaiting"]))
         subscribers.presence_version = fields["presence_version"]
+        subscribers.told.update((number, Told(*told)) for number, *told in fields["told"])
+        subscribers.changes = _load_changes(fields["changes"], now)
     for kind, key, remains in state["deadlines"]:
         context.timers.set((kind, key), now + remains)
 
 
-def _save_subscribers(subscribers: Subscribers) -> Object:
+def _wait(not_before: float, now: float) -> float:
+    """Seconds until then; 0 where it has passed, however long ago."""
+    return max(0.0, not_before - now)
+
+
+def _load_changes(fields: Object, now: float) -> PresenceChanges:
+    joined = (msgspec.convert(each, PresenceEntry) for each in fields["joined"])
+    return PresenceChanges(
+        since=fields["since"],
+        joined={entry.client_id: entry for entry in joined},
+        left=list(fields["left"]),
+        not_before=now + fields["push_in"],
+    )
+
+
+def _save_subscribers(subscribers: Subscribers, now: float) -> Object:
     """Who follows a session, in the order in which they came."""
+    changes = subscribers.changes
     return {
         "followers": [
             [number, attrs.asdict(entry)] for number, entry in subscribers.presence.items()
@@ -98,6 +123,13 @@ def _save_subscribers(subscribers: Subscribers) -> Object:
         "presence_version": subscribers.presence_version,
         "ready": list(subscribers.ready),
         "awaiting": list(subscribers.awaiting),
+        "told": [[number, *attrs.astuple(told)] for number, told in subscribers.told.items()],
+        "changes": {
+            "since": changes.since,
+            "joined": [attrs.asdict(entry) for entry in changes.joined.values()],
+            "left": list(changes.left),
+            "push_in": _wait(changes.not_before, now),
+        },
     }
 
 
@@ -117,6 +149,10 @@ def _save_connection(connection: Link, now: float) -> Object:
         "session_id": session and session.session_id,
         "delivery": delivery and delivery.to_state(now),
         "client_id": connection.client_id,
+        "capabilities": list(connection.capabilities),
+        "expires_in": None if connection.expires is None else connection.expires - now,
+        "reviewing": connection.reviewing,
+        "next_token": connection.next_token,
         "held": [frame.decode() for frame in connection.held],
         "violations": connection.violations,
         "last_sign": now - connection.last_sign,
@@ -153,6 +189,10 @@ def _load_connection(context: Context, fields: Object, now: float) -> Link:
         accepted=fields["accepted"] and msgspec.convert(fields["accepted"], Accept),
         awaited=fields["awaited"] and context.sessions[fields["awaited"]],
         client_id=fields["client_id"],
+        capabilities=tuple(fields["capabilities"]),
+        expires=None if fields["expires_in"] is None else now + fields["expires_in"],
+        reviewing=fields["reviewing"],
+        next_token=fields["next_token"],
         held=[frame.encode() for frame in fields["held"]],
         held_size=sum(len(frame.encode()) for frame in fields["held"]),
         violations=fields["violations"],

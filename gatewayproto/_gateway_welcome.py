@@ -5,21 +5,22 @@ Spec: The welcome; Version 1.
 
 from typing import Final
 
+from attrs import evolve
+
 from gatewayproto import codec, versions
 from gatewayproto._gateway_context import Context
-from gatewayproto.frames import Features, Object, Policy, PresenceEntry, Welcome
+from gatewayproto.frames import Features, Object, Policy, Welcome
 from gatewayproto.handshake import Decision, Request
 from gatewayproto.session import Session
-from gatewayproto.subscribers import Subscribers
 
-_COMMON_METHODS: Final = ("hello", "join", "message", "ping", "pong", "leave")
+_COMMON_METHODS: Final = ("hello", "join", "message", "abort", "ping", "pong", "leave")
 _FEATURES: Final = {
     1: Features(
         methods=_COMMON_METHODS,
         events=("hello_ok", "joined", "replay", "snapshot", "response", "error", "ping", "pong"),
     ),
     2: Features(
-        methods=(*_COMMON_METHODS, "resume", "resync"),
+        methods=(*_COMMON_METHODS, "resume", "resync", "auth"),
         events=(
             "hello_ok",
             "joined",
@@ -38,12 +39,13 @@ _FEATURES: Final = {
         ),
     ),
 }
+_PUSHES: Final = ("presence", "health")
 
 
 def encode_welcome(
     context: Context, request: Request, decision: Decision, session: Session, sequence: int
-) -> bytes:
-    """Write the welcome; the subscriber itself is in its presence list already.
+) -> tuple[bytes, bool]:
+    """Write the welcome, and tell whether it lists who is connected, the subscriber among them.
 
     `sequence` is the seq after which delivery goes on.
 
@@ -57,7 +59,8 @@ def encode_welcome(
         del fields["epoch"]
         fields["head"] = session.journal.cursor
         fields["cursor"] = _cursor_v1(request, decision)
-    return _fit(fields, request.max_payload)
+    frame = _fit(fields, request.max_payload)
+    return frame, "presence" in fields
 
 
 def _welcome(
@@ -83,14 +86,21 @@ def _welcome(
         resync_required=decision.reason is not None,
         resync_reason=decision.reason,
         sequence=sequence,
-        presence=_listed(subscribers, context.config.presence_max),
+        presence=subscribers.listed(context.config.presence_max),
         presence_count=len(subscribers.presence),
         presence_version=subscribers.presence_version,
         health=context.health,
         health_version=context.health_version,
-        features=_FEATURES[request.version],
+        features=_features(context, request.version),
         policy=_policy(context),
     )
+
+
+def _features(context: Context, version: int) -> Features:
+    features = _FEATURES[version]
+    if version == 1 or context.config.push_interval is None:
+        return features
+    return evolve(features, events=(*(features.events or ()), *_PUSHES))
 
 
 def _policy(context: Context) -> Policy:
@@ -109,12 +119,6 @@ def _cursor_v1(request: Request, decision: Decision) -> int:
     if decision.reason is None:
         return decision.since
     return request.since if decision.reason == "trimmed" else 0
-
-
-def _listed(subscribers: Subscribers, maximum: int) -> tuple[PresenceEntry, ...] | None:
-    if len(subscribers.presence) > maximum:
-        return None
-    return tuple(subscribers.presence.values())
 
 
 def _fit(fields: Object, max_bytes: int) -> bytes:

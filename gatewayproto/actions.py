@@ -69,6 +69,37 @@ class JoinRequested:
 
 
 @frozen(kw_only=True)
+class AuthRequested:
+    """A welcomed client presents fresh credentials; answer with `Accept` or `Reject`, at leisure.
+
+    `join` is the handshake of this connection as if it came now, with the new token: to judge the
+    one like the other is right. No second one comes for a connection before the first is answered;
+    what the client presents meanwhile waits, the newest of it. Events go on being delivered.
+
+    Spec: Credentials.
+    """
+
+    connection: int
+    session_id: str
+    client_id: str
+    join: JoinRequested
+
+
+@frozen(kw_only=True)
+class AbortRequested:
+    """A client asks to stop the run `run_id`, the one that answers `request_id`, or what runs.
+
+    Nothing is owed to the client: that the run has ended is told by its final event. An abort may
+    come more than once, and too late. Spec: Client to server.
+    """
+
+    connection: int
+    session_id: str
+    run_id: str | None
+    request_id: str | None
+
+
+@frozen(kw_only=True)
 class SessionOpened:
     """A session began: its numbering starts at 1 in a new epoch."""
 
@@ -189,6 +220,8 @@ class CommandDropped:
 
 GatewayEvent = (
     JoinRequested
+    | AuthRequested
+    | AbortRequested
     | SessionOpened
     | SubscriberJoined
     | SubscriberLeft
@@ -268,7 +301,8 @@ class Joined:
     `resumed` false: drop local state and start from an empty one at 0. So it is, too, where a
     version 1 server turns out to be behind the client and everything is asked for again.
     With `resync_required` on a resumed session a `SnapshotReceived` follows before anything else.
-    `cursor` is the head as of this attach.
+    `cursor` is the head as of this attach. `presence_version` and `health_version` say where the
+    changes in `PresenceReceived` and `HealthReceived` begin.
 
     Spec: The welcome; Version 1.
     """
@@ -285,6 +319,9 @@ class Joined:
     resync_reason: str | None
     presence: tuple[PresenceEntry, ...] | None
     health: Object | None
+    presence_count: int | None = None
+    presence_version: int | None = None
+    health_version: int | None = None
 
 
 @frozen(kw_only=True)
@@ -374,18 +411,24 @@ class OutcomeUnknown:
 
 @frozen(kw_only=True)
 class PresenceReceived:
-    """Who is connected changed; the fields are the frame's."""
+    """Who is connected changed; the fields are the frame's.
+
+    Either `joined` and `left` change the list that was as of `from_version`, and that was the last
+    one told; or `entries` is the whole list; or `presence_count` is all that is told. `version`
+    rises from one to the next. Spec: Presence.
+    """
 
     version: int
     from_version: int | None
     joined: tuple[PresenceEntry, ...] | None
     left: tuple[str, ...] | None
     entries: tuple[PresenceEntry, ...] | None
+    presence_count: int | None = None
 
 
 @frozen(kw_only=True)
 class HealthReceived:
-    """The gateway's health changed."""
+    """The gateway's health changed; `version` rises from one to the next. Spec: Health."""
 
     version: int
     health: Object

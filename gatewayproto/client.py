@@ -318,7 +318,7 @@ def _row_attached(state: ClientState) -> _Row:
         _T.NACK: handled(live.take_nack, state),
         _T.PING: handled(live.answer_ping, state),
         _T.PONG: handled(live.note_pong, state),
-        _T.PRESENCE: handled(live.tell_presence, state),
+        _T.PRESENCE: handled(live.tell_presence, state, *_AWAY),
         _T.HEALTH: handled(live.tell_health, state),
         _T.GOING_AWAY: handled(live.prepare_to_leave, state),
         _T.UNKNOWN: ignored(state),

@@ -23,10 +23,16 @@ _SHORTEST = 0.001
 _LONGEST = 1e9
 
 
-def _seconds(_: object, attribute: "Attribute[float]", value: float) -> None:
+def _seconds(_: object, attribute: "Attribute[Any]", value: float) -> None:
     """A time that a clock can tell from no time at all, and that fits in milliseconds."""
     if not _SHORTEST <= value <= _LONGEST:
         raise ValueError(f"{attribute.name} must be {_SHORTEST} to {_LONGEST} seconds, not {value}")
+
+
+def _seconds_or_none(instance: object, attribute: "Attribute[Any]", value: Any) -> None:
+    """The same where there may be none."""
+    if value is not None:
+        _seconds(instance, attribute, value)
 
 
 def _count(minimum: int, maximum: int = MAX_INT) -> Callable[..., None]:
@@ -91,7 +97,10 @@ class GatewayConfig:
       connections and handshakes from one network address; `session_rate`: sessions that one
       principal opens, or one address where there is no authentication. Each is a `Rate`, or None
       for no limit; what goes beyond is `rate_limited`.
-    - `presence_max`: clients of a session listed in a welcome; above it only their number.
+    - `presence_max`: clients of a session listed in a welcome or a push; above it only their
+      number.
+    - `push_interval`: the least seconds between two pushes of one session's presence, and between
+      two of the health; None for no pushes.
     - `projection`: makes a session's projection, the reducer that its snapshots come from.
     - `application_snapshots`: the application builds them instead, when `SnapshotNeeded` asks for
       one, within `snapshot_timeout` seconds and `max_snapshot_tries` answers; a state is at most
@@ -128,6 +137,7 @@ class GatewayConfig:
     handshake_rate: Rate | None = field(default=Rate(50.0, 500), validator=_rate)
     session_rate: Rate | None = field(default=Rate(10.0, 100), validator=_rate)
     presence_max: int = field(default=100, validator=_count(0))
+    push_interval: float | None = field(default=1.0, validator=_seconds_or_none)
     projection: Callable[[], Projection] = Transcript
     application_snapshots: bool = False
     snapshot_timeout: float = field(default=10.0, validator=_seconds)

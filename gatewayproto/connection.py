@@ -26,7 +26,7 @@ from gatewayproto._table import (
 )
 from gatewayproto.codec import Parsed
 from gatewayproto.errors import ErrorCode, FrameError, LocalProtocolError
-from gatewayproto.frames import Leave, Message, Ping, Pong, Resume, Resync
+from gatewayproto.frames import Abort, Auth, Leave, Message, Ping, Pong, Resume, Resync
 
 
 class Input(StrEnum):
@@ -34,8 +34,10 @@ class Input(StrEnum):
 
     HANDSHAKE = "hello or join"
     MESSAGE = "message"
+    ABORT = "abort"
     RESUME = "resume"
     RESYNC = "resync"
+    AUTH = "auth"
     PING = "ping"
     PONG = "pong"
     LEAVE = "leave"
@@ -56,13 +58,15 @@ class Input(StrEnum):
 
 _INPUT_OF: Final[dict[type, Input]] = {
     Message: Input.MESSAGE,
+    Abort: Input.ABORT,
     Resume: Input.RESUME,
     Resync: Input.RESYNC,
+    Auth: Input.AUTH,
     Ping: Input.PING,
     Pong: Input.PONG,
     Leave: Input.LEAVE,
 }
-"""The frames that this server knows; `abort` and `auth` it reads but does not serve."""
+"""The frames that this server knows."""
 
 
 _SINCE_VERSION_2: Final = frozenset({"resume", "resync", "auth"})
@@ -114,8 +118,10 @@ def _row_before_welcome(state: State) -> _Row:
     return {
         Input.HANDSHAKE: held,
         Input.MESSAGE: held,
+        Input.ABORT: held,
         Input.RESUME: held,
         Input.RESYNC: held,
+        Input.AUTH: held,
         Input.PING: handled(opening.hold_pong, state, State.CLOSED),
         Input.PONG: held,
         Input.LEAVE: handled(live.leave, State.CLOSED),
@@ -140,8 +146,10 @@ def _row_live(state: State) -> _Row:
     return {
         Input.HANDSHAKE: fault(live.refuse_handshake, state, State.CLOSED),
         Input.MESSAGE: handled(live.take_message, state, State.CLOSED),
+        Input.ABORT: handled(live.pass_on_abort, state),
         Input.RESUME: unknown,
         Input.RESYNC: unknown,
+        Input.AUTH: unknown,
         Input.PING: handled(live.answer_ping, state, State.CLOSED),
         Input.PONG: ignored(state),
         Input.LEAVE: handled(live.leave, State.CLOSED),
@@ -152,10 +160,10 @@ def _row_live(state: State) -> _Row:
         Input.ACTIVITY: handled(live.note_activity, state),
         Input.DRAINED: handled(live.give_back, state, State.CLOSED),
         Input.GONE: handled(live.lose, State.CLOSED),
-        Input.ACCEPT: mistake(state),
-        Input.REJECT: mistake(state),
         Input.SNAPSHOT: ignored(state),
         Input.NO_SNAPSHOT: ignored(state),
+        Input.ACCEPT: handled(live.renew, state, State.CLOSED),
+        Input.REJECT: handled(live.end_by_application, State.CLOSED),
         Input.TIMER: handled(live.watch_over, state, State.CLOSED),
     }
 
@@ -195,6 +203,7 @@ CONNECTION_TABLE: Final[Table[State, Input]] = Table(
             Input.SNAPSHOT: handled(live.go_on, State.LIVE_V2, State.CLOSED),
             Input.NO_SNAPSHOT: handled(live.give_up_snapshot, State.LIVE_V2, State.CLOSED),
             Input.DRAIN: handled(live.send_away, State.LIVE_V2, State.CLOSED),
+            Input.AUTH: handled(live.review, State.LIVE_V2),
         },
         State.CLOSED: {
             **dict.fromkeys(Input, late(State.CLOSED)),

@@ -15,6 +15,7 @@ from attrs import frozen
 
 from gatewayproto import _connection_live as live
 from gatewayproto import _gateway_drain as drain
+from gatewayproto import _gateway_pushes as pushes
 from gatewayproto import _gateway_saved as saved
 from gatewayproto import _gateway_snapshots as snapshots
 from gatewayproto import codec, connection
@@ -51,6 +52,8 @@ from gatewayproto.session import encode_published
 
 _MAX_HEALTH = 2048
 """Bytes of encoded health, so that a welcome with it fits the smallest `max_payload`."""
+_LONGEST = 1e9
+"""Seconds: the longest time that is taken for one."""
 
 
 @frozen(kw_only=True)
@@ -175,13 +178,13 @@ class Gateway:
             case ConnectionClosed():
                 connection.handle(self._existing(input_.connection), Input.GONE, None, now)
             case Accept():
-                connection.handle(self._existing(input_.connection), Input.ACCEPT, input_, now)
+                self._accept(input_, now)
             case Reject():
                 self._reject(input_, now)
             case Complete():
                 self._complete(input_)
             case SetHealth():
-                self._set_health(input_)
+                self._set_health(input_, now)
             case ChangeEpoch():
                 self._change_epoch(input_, now)
             case SnapshotReady():
@@ -240,9 +243,18 @@ class Gateway:
             raise LocalProtocolError(f"connection {number} was never opened")
         return Link.closed(number, self._context)
 
+    def _accept(self, accept: Accept, now: float) -> None:
+        good_for: object = accept.expires_in
+        # What has expired already is for `Reject`.
+        if good_for is not None and not (
+            isinstance(good_for, int | float) and 0 < good_for <= _LONGEST
+        ):
+            raise LocalProtocolError(f"credentials cannot be good for {good_for!r} seconds")
+        connection.handle(self._existing(accept.connection), Input.ACCEPT, accept, now)
+
     def _reject(self, reject: Reject, now: float) -> None:
         if ERRORS[reject.code].close_code is None:
-            raise LocalProtocolError(f"{reject.code} rejects no handshake")
+            raise LocalProtocolError(f"{reject.code} closes no connection")
         connection.handle(self._existing(reject.connection), Input.REJECT, reject, now)
 
     # -- sessions -----------------------------------------------------------------------------
@@ -275,7 +287,7 @@ class Gateway:
         elif not session.inbox.complete(complete.message_id):
             raise LocalProtocolError(f"message {complete.message_id} is not pending")
 
-    def _set_health(self, command: SetHealth) -> None:
+    def _set_health(self, command: SetHealth, now: float) -> None:
         health = dict(command.health)
         try:
             codec.check_plain(health, max_depth=MAX_DEPTH - 1)
@@ -285,8 +297,7 @@ class Gateway:
         if len(body) > _MAX_HEALTH:
             raise LocalProtocolError(f"the health takes {len(body)} bytes, over {_MAX_HEALTH}")
         # A copy: what the application still holds may change.
-        self._context.health = codec.parse_state(body, max_bytes=_MAX_HEALTH)
-        self._context.health_version += 1
+        self._context.set_health(codec.parse_state(body, max_bytes=_MAX_HEALTH), now)
 
     def _change_epoch(self, command: ChangeEpoch, now: float) -> None:
         context = self._context
@@ -313,15 +324,20 @@ class Gateway:
 
     def _expire(self, now: float) -> None:
         for kind, key in self._context.timers.pop_due(now):
-            if kind == "session":
-                self._context.expire_session(str(key))
-            elif kind == "snapshot":
-                session = self._context.sessions[str(key)]
-                snapshots.give_up(self._context, self._connections, session, now)
-            elif kind == "drain":
-                drain.end(self._context, self._connections, now)
-            else:
-                connection.handle(self._connections[int(key)], Input.TIMER, None, now)
+            match kind:
+                case "session":
+                    self._context.expire_session(str(key))
+                case "snapshot":
+                    session = self._context.sessions[str(key)]
+                    snapshots.give_up(self._context, self._connections, session, now)
+                case "drain":
+                    drain.end(self._context, self._connections, now)
+                case "presence":
+                    pushes.push_presence(self._context, str(key), now)
+                case "health":
+                    pushes.push_health(self._context, now)
+                case _:
+                    connection.handle(self._connections[int(key)], Input.TIMER, None, now)
 
     # -- plain data ---------------------------------------------------------------------------
 

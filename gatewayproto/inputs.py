@@ -80,22 +80,33 @@ class ConnectionClosed:
 
 @frozen(kw_only=True)
 class Accept:
-    """The application accepts the handshake of a `JoinRequested`.
+    """The application accepts a handshake (`JoinRequested`) or fresh credentials (`AuthRequested`).
 
     `principal` is who the client is, opaque to the gateway: a session belongs to the principal
     that opened it. None where there is no authentication: the session id alone proves ownership.
+    `expires_in` is how long the credentials are good, in seconds, more than 0; then the connection
+    is closed with `auth_expired`, unless another `Accept` came before that. None: for ever.
+
+    On a living connection it may come unasked. The client is told nothing; another principal than
+    the session's closes the connection with `auth_unauthorized`.
+
+    Spec: Credentials.
     """
 
     connection: int
     principal: str | None = None
+    expires_in: float | None = None
 
 
 @frozen(kw_only=True)
 class Reject:
-    """The application refuses the handshake of a `JoinRequested`.
+    """The application refuses a handshake or fresh credentials, or ends a living connection.
 
     `code` is one that closes a connection. `message` is for people and must tell no secret.
-    `retry_after_seconds` is the least a client that may retry waits.
+    `retry_after_seconds` is the least a client that may retry waits. On a living connection it may
+    come unasked, for example with `auth_expired`.
+
+    Spec: Errors; Credentials.
     """
 
     connection: int
@@ -122,7 +133,10 @@ class Complete:
 
 @frozen(kw_only=True)
 class SetHealth:
-    """The gateway's health, for every welcome from now on; plain JSON data."""
+    """The gateway's health, for every welcome from now on and as a push to who is connected.
+
+    Plain JSON data, at most 2048 bytes. Spec: Health.
+    """
 
     health: Mapping[str, Any]
 

@@ -10,7 +10,8 @@ from gatewayproto import ClientConfig, GatewayConfig
 from gatewayproto.backoff import Backoff
 
 GATEWAY_TIMES = ["heartbeat", "handshake_timeout", "resume_window", "request_ttl",
-                 "stall_timeout", "lag_period", "retry_after", "snapshot_timeout"]  # fmt: skip
+                 "stall_timeout", "lag_period", "retry_after", "snapshot_timeout",
+                 "push_interval"]  # fmt: skip
 GATEWAY_COUNTS = {
     "max_pending_requests": 1, "max_payload": 1024, "retain": 0, "retain_transient": 0,
     "retain_bytes": 0, "send_window": 1, "answer_window": 1, "max_lags": 1, "max_violations": 1,

@@ -123,6 +123,7 @@ def _gateway(choices: Choices) -> GatewayConfig:
         frame_rate=None,
         recovery_rate=None,
         session_rate=None,
+        push_interval=None,
     )
 
 

@@ -39,6 +39,7 @@ DEFAULT_MAX_PAYLOAD = 1_048_576
 WELCOMES = ("hello_ok", "joined")
 ANSWERS = ("error", "hello_error")
 DELIVERIES = ("event", "replay", "skip", "caught_up", "snapshot")
+PUSHES = ("presence", "health")
 RANGE_FIELDS = {
     "hello": ("protocol_min", "protocol_max"),
     "join": ("min_version", "max_version"),
@@ -144,7 +145,7 @@ class Peer:
             assert kind in {*WELCOMES, *ANSWERS}, f"{kind} before the welcome"
         if kind == "ping":
             assert self.owed == 0
-        elif kind in DELIVERIES and not self.attaching:
+        elif kind in PUSHES or (kind in DELIVERIES and not self.attaching):
             assert self.owed == 0 or self.owed + size <= config.send_window
         if kind in WELCOMES:
             self.welcome = frame
@@ -259,9 +260,12 @@ class World:
         if peer.frames[before]["type"] in WELCOMES:
             peer.read = before + 1
 
-    def accept(self, peer: Peer, principal: str | None = None) -> None:
+    def accept(
+        self, peer: Peer, principal: str | None = None, expires_in: float | None = None
+    ) -> None:
         actions = self.gateway.handle(
-            Accept(connection=peer.number, principal=principal), now=self.now
+            Accept(connection=peer.number, principal=principal, expires_in=expires_in),
+            now=self.now,
         )
         self.apply(actions)
         self.settle()

@@ -30,6 +30,8 @@ GROUPS = {
     **dict.fromkeys(("message_ack", "message_nack", "pong", "response"), "answer"),
     **{kind: kind for kind in ("skip", "caught_up", "snapshot", "ping")},
     "going_away": "notice",
+    "presence": "notice",
+    "health": "notice",
 }
 
 

@@ -266,8 +266,10 @@ def hello(version: int, **fields: object) -> Maker:
 MAKERS: dict[Input, tuple[Maker, ...]] = {
     Input.HANDSHAKE: (hello(1), hello(2), hello(2, since=-1), hello(1, agent_id=5)),
     Input.MESSAGE: (frame("message", content="hi", request_id="r"),),
+    Input.ABORT: (frame("abort", run_id="r"),),
     Input.RESUME: (resume_of_now,),
     Input.RESYNC: (frame("resync", nonce="n"),),
+    Input.AUTH: (frame("auth", token="t"),),
     Input.PING: (frame("ping", nonce="n"),),
     Input.PONG: (frame("pong", nonce="n", cursor=0),),
     Input.LEAVE: (frame("leave"),),
@@ -278,7 +280,10 @@ MAKERS: dict[Input, tuple[Maker, ...]] = {
     Input.ACTIVITY: (lambda _, peer: Activity(peer.number),),
     Input.DRAINED: (drained,),
     Input.GONE: (lambda _, peer: ConnectionClosed(peer.number),),
-    Input.ACCEPT: (lambda _, peer: Accept(connection=peer.number),),
+    Input.ACCEPT: (
+        lambda _, peer: Accept(connection=peer.number),
+        lambda _, peer: Accept(connection=peer.number, principal="another", expires_in=1.0),
+    ),
     Input.REJECT: (lambda _, peer: Reject(connection=peer.number, code=ErrorCode.AUTH_REQUIRED),),
     Input.SNAPSHOT: (snapshot(), snapshot(size=2000), snapshot(cursor=0), snapshot(cursor=1)),
     Input.NO_SNAPSHOT: (no_snapshot,),

@@ -60,6 +60,7 @@ TIGHT: Final = GatewayConfig(
     frame_rate=None,
     recovery_rate=None,
     session_rate=None,
+    push_interval=None,
 )
 """A configuration whose limits few steps reach."""
 STATES: Final = tuple(PREFIXES)
@@ -103,6 +104,7 @@ def draw_config(choices: Choices) -> GatewayConfig:
         frame_rate=None,
         recovery_rate=None,
         session_rate=None,
+        push_interval=None,
     )
 
 

@@ -87,6 +87,7 @@ def gateway(
         frame_rate=None,
         recovery_rate=None,
         session_rate=None,
+        push_interval=None,
     )
 
 
