@@ -6,6 +6,7 @@ is said by the table in `gatewayproto.connection`.
 Spec: Errors; Lagging.
 """
 
+from collections import deque
 from enum import StrEnum
 
 from attrs import define, field
@@ -26,6 +27,7 @@ class State(StrEnum):
 
     OPENING = "opening"
     JOINING = "joining"
+    STORING = "accepted, to be stored"
     LIVE_V1 = "live, version 1"
     LIVE_V2 = "live, version 2"
     CLOSED = "closed"
@@ -37,7 +39,9 @@ class Link:
 
     `token` is the upgrade's, for a handshake that carries none. `held` are the answers to what
     came before the welcome, which nothing precedes, and `held_size` their bytes. `last_sign` is
-    when the peer last showed a sign of life, `last_ping` when it was last pinged.
+    when the peer last showed a sign of life, `last_ping` when it was last pinged. `storing` is the
+    session that the connection may join, as `principal`, once that is stored. `waiting` are
+    answers to messages and the records they wait for, and `waiting_size` their bytes.
     """
 
     number: int
@@ -57,6 +61,10 @@ class Link:
     violations: int = 0
     last_sign: float = 0.0
     last_ping: float = 0.0
+    storing: Session | None = None
+    principal: str | None = None
+    waiting: deque[tuple[int, bytes]] = field(factory=deque)
+    waiting_size: int = 0
 
     @classmethod
     def open(cls, opened: ConnectionOpened, context: Context, now: float) -> "Link":
@@ -91,6 +99,20 @@ class Link:
             return
         self.credit.charge_answer(len(frame), now)
         self.context.effects.send((self.number,), [frame])
+
+    def answer_stored(self, frame: bytes, now: float) -> None:
+        """Send an answer once every record that was given is stored, unless too many wait."""
+        _, session = self.live()
+        ledger = session.ledger
+        if ledger is None or ledger.unstored == 0:
+            self.answer(frame, now)
+            return
+        self.waiting_size += len(frame)
+        if self.waiting_size > self.context.config.answer_window:
+            self.close(ErrorCode.RATE_LIMITED, now)
+            return
+        self.waiting.append((ledger.given, frame))
+        ledger.answering[self.number] = None
 
     def answer_error(
         self, code: ErrorCode, detail: str, now: float, *, request_id: str | None = None
@@ -172,8 +194,15 @@ class Link:
 
     def detach(self, now: float) -> None:
         """Stop following the session."""
+        if self.storing is not None:
+            self.context.join_no_longer(self.storing, self.number, now)
+            self.storing = None
         if self.session is None:
             return
+        # What is still to be answered the client asks again after its next welcome.
+        self.waiting.clear()
+        self.waiting_size = 0
+        self.session.stop_answering(self.number)
         self.context.unfollow(self.session, self.number, now)
         self.context.effects.emit(
             SubscriberLeft(

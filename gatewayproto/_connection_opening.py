@@ -76,11 +76,31 @@ def accept(link: Link, accepted: Accept, now: float) -> None:
     if isinstance(decision, ErrorCode):
         _reject(link, decision, "the session is another agent's", now)
         return
-    session = decision.session or link.context.open_session(request.agent_id, principal)
+    session = decision.session or link.context.open_session(request.agent_id, principal, now)
     if session is None:
         after = link.context.config.retry_after
         _reject(link, ErrorCode.RATE_LIMITED, "too many sessions", now, retry_after=after)
         return
+    link.context.begin(session, now)
+    if session.ledger is None or session.ledger.based:
+        _attach(link, request, decision, session, now)
+        return
+    link.storing, link.principal = session, principal
+    link.state = State.STORING
+    link.context.join_later(session, link.number)
+
+
+def attach_stored(link: Link, _: int, now: float) -> None:
+    """The session is stored: decide again, by what it is now, and attach."""
+    request, session = link.request, link.storing
+    assert request is not None
+    assert session is not None
+    assert session.ledger is not None
+    del session.ledger.joining[link.number]
+    named = session if session.session_id == request.session_id else None
+    decision = handshake.decide(request, named, link.principal)
+    assert isinstance(decision, Decision)  # it was none else when it was accepted
+    link.storing = link.principal = None
     _attach(link, request, decision, session, now)
 
 

@@ -37,6 +37,7 @@ def save(
             {**session.to_state(now), **_save_subscribers(context.subscribers[session_id])}
             for session_id, session in context.sessions.items()
         ],
+        "ending": dict(context.ending),
         "connections": [_save_connection(each, now) for each in connections.values()],
         "deadlines": [
             [kind, key, deadline - now] for (kind, key), deadline in context.timers.in_order()
@@ -59,7 +60,15 @@ def load_sessions(context: Context, state: Object, now: float) -> int:
 
 
 def load_connections(context: Context, state: Object, now: float) -> Iterator[tuple[int, Link]]:
-    """The connections of a state, and the deadlines of all."""
+    """The connections of a state, and the deadlines of all.
+
+    Raises `ValueError` where the state was saved by a gateway that wrote ahead, or one that did
+    not, and the configuration says otherwise.
+    """
+    ahead = context.config.write_ahead
+    if any((session.ledger is not None) != ahead for session in context.sessions.values()):
+        raise ValueError("the sessions were saved with another write_ahead")
+    context.ending.update(state.get("ending") or {})
     followers: dict[int, Delivery] = {}
     for fields in state["connections"]:
         connection = _load_connection(context, fields, now)
@@ -108,6 +117,9 @@ def _save_connection(connection: Link, now: float) -> Object:
         "pings": connection.credit.pings,
         "owed_for": now - connection.credit.owed_since,
         "own": connection.credit.own,
+        "storing": connection.storing and connection.storing.session_id,
+        "principal": connection.principal,
+        "waiting": [[number, frame.decode()] for number, frame in connection.waiting],
     }
 
 
@@ -137,6 +149,12 @@ def _load_connection(context: Context, fields: Object, now: float) -> Link:
         last_sign=now - fields["last_sign"],
         last_ping=now - fields["last_ping"],
     )
+    for number, frame in fields.get("waiting") or ():
+        connection.waiting.append((number, frame.encode()))
+        connection.waiting_size += len(frame.encode())
+    if fields.get("storing") is not None:
+        connection.storing = context.sessions[fields["storing"]]
+        connection.principal = fields["principal"]
     if fields["session_id"] is not None:
         connection.session = context.sessions[fields["session_id"]]
         connection.delivery = Delivery.from_state(fields["delivery"], credit, now)

@@ -81,6 +81,10 @@ class GatewayConfig:
     - `max_connections`, `max_sessions`: above them a newcomer is `rate_limited`, to come again
       after `retry_after` seconds.
     - `presence_max`: clients of a session listed in a welcome; above it only their number.
+    - `write_ahead`: what clients are sent leaves only after `Persisted` confirmed its record.
+      `max_unstored` bounds a session's records that are not confirmed, `max_unstored_bytes` the
+      bytes of the events that wait for it; every `checkpoint_every` records a session gives one
+      that holds all of it, and makes those before it superfluous.
     - `projection`: makes a session's projection, the reducer that its snapshots come from.
 
     Spec: The welcome; Lagging; Requests.
@@ -109,6 +113,10 @@ class GatewayConfig:
     max_sessions: int = field(default=100_000, validator=_count(1))
     retry_after: float = field(default=5.0, validator=_seconds)
     presence_max: int = field(default=100, validator=_count(0))
+    write_ahead: bool = False
+    max_unstored: int = field(default=1000, validator=_count(1))
+    max_unstored_bytes: int = field(default=8 * 1024 * 1024, validator=_count(1))
+    checkpoint_every: int = field(default=1000, validator=_count(1))
     projection: Callable[[], Projection] = Transcript
 
 

@@ -48,6 +48,7 @@ class Input(StrEnum):
     ACCEPT = "the application accepts"
     REJECT = "the application rejects"
     TIMER = "a deadline has passed"
+    STORED = "the store has what it waits for"
 
 
 _INPUT_OF: Final[dict[type, Input]] = {
@@ -120,6 +121,7 @@ def _row_before_welcome(state: State) -> _Row:
         Input.ACCEPT: mistake(state),
         Input.REJECT: mistake(state),
         Input.TIMER: ignored(state),
+        Input.STORED: ignored(state),
     }
 
 
@@ -142,6 +144,7 @@ def _row_live(state: State) -> _Row:
         Input.ACCEPT: mistake(state),
         Input.REJECT: mistake(state),
         Input.TIMER: handled(live.watch_over, state, State.CLOSED),
+        Input.STORED: handled(live.give_answers, state, State.CLOSED),
     }
 
 
@@ -157,8 +160,16 @@ CONNECTION_TABLE: Final[Table[State, Input]] = Table(
         },
         State.JOINING: {
             **_row_before_welcome(State.JOINING),
-            Input.ACCEPT: handled(opening.accept, State.LIVE_V1, State.LIVE_V2, State.CLOSED),
+            Input.ACCEPT: handled(
+                opening.accept, State.STORING, State.LIVE_V1, State.LIVE_V2, State.CLOSED
+            ),
             Input.REJECT: handled(opening.reject_by_application, State.CLOSED),
+        },
+        State.STORING: {
+            **_row_before_welcome(State.STORING),
+            Input.STORED: handled(
+                opening.attach_stored, State.LIVE_V1, State.LIVE_V2, State.CLOSED
+            ),
         },
         State.LIVE_V1: {
             **_row_live(State.LIVE_V1),

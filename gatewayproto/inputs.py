@@ -135,6 +135,18 @@ class ChangeEpoch:
     session_id: str
 
 
+@frozen(kw_only=True)
+class Persisted:
+    """The store holds every record of a session up to and including `number`.
+
+    What waited for them goes out. A number that `Persist` never gave is the caller's mistake; one
+    that was confirmed before, or that of a session that is gone, changes nothing.
+    """
+
+    session_id: str
+    number: int
+
+
 GatewayInput = (
     ConnectionOpened
     | FrameReceived
@@ -147,6 +159,7 @@ GatewayInput = (
     | Complete
     | SetHealth
     | ChangeEpoch
+    | Persisted
     | TimerExpired
 )
 

@@ -257,6 +257,7 @@ def test_the_table_of_bounds_states_the_defaults() -> None:
     assert {field.name for field in attrs.fields(GatewayConfig)} - set(stated) == {
         "versions",
         "protocol_strict",
+        "write_ahead",
         "retry_after",
         "projection",
     }

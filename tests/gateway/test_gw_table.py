@@ -16,6 +16,7 @@ from gatewayproto.inputs import (
     Drained,
     FrameReceived,
     GatewayInput,
+    Persisted,
     Reject,
     TimerExpired,
 )
@@ -35,6 +36,7 @@ def arrive(world: World, state: State, *, auto: bool, **fields: object) -> Peer:
         return peer
     version = 1 if state is State.LIVE_V1 else 2
     world.give(FrameReceived(peer.number, encode(handshake("hello", version, **fields))))
+    world.late = world.late or state is State.STORING
     if state is not State.JOINING:
         world.accept(peer)
     if state is State.CLOSED:
@@ -45,19 +47,21 @@ def arrive(world: World, state: State, *, auto: bool, **fields: object) -> Peer:
 
 def easy(state: State) -> tuple[World, Peer]:
     """A peer that takes everything at once, and limits that nothing reaches."""
-    world = World.make()
+    world = World.make(write_ahead=state is State.STORING)
     return world, arrive(world, state, auto=True)
 
 
 def tight(state: State) -> tuple[World, Peer]:
     """No answer fits beside what is owed already, and no bad frame is forgiven."""
-    world = World.make(send_window=1, answer_window=1, max_violations=1)
+    world = World.make(
+        send_window=1, answer_window=1, max_violations=1, write_ahead=state is State.STORING
+    )
     return world, arrive(world, state, auto=False)
 
 
 def overrun(state: State) -> tuple[World, Peer]:
     """The journal has let go what the subscriber needs, and it has had its share of snapshots."""
-    world = World.make(send_window=1, retain=1, max_lags=1)
+    world = World.make(send_window=1, retain=1, max_lags=1, write_ahead=state is State.STORING)
     peer = arrive(world, state, auto=False)
     if state in {State.LIVE_V1, State.LIVE_V2}:
         for _ in range(3):
@@ -82,15 +86,49 @@ def foreign(state: State) -> tuple[World, Peer]:
 
 def deployed(state: State) -> tuple[World, Peer]:
     """The handshake is of version 1."""
-    world = World.make()
-    if state is not State.JOINING:
+    world = World.make(write_ahead=state is State.STORING)
+    if state not in {State.JOINING, State.STORING}:
         return world, arrive(world, state, auto=True)
     peer = world.open()
     world.give(FrameReceived(peer.number, encode(handshake("join", None))))
+    if state is State.STORING:
+        world.late = True
+        world.accept(peer)
     return world, peer
 
 
-CIRCUMSTANCES: tuple[Circumstance, ...] = (easy, tight, overrun, foreign, deployed)
+def ahead(state: State) -> tuple[World, Peer]:
+    """The store is late with an answer, and another one has taken its room meanwhile."""
+    world = World.make(write_ahead=True, send_window=1, answer_window=64)
+    peer = arrive(world, state, auto=False)
+    if state in {State.LIVE_V1, State.LIVE_V2}:
+        world.late = True
+        peer.send("message", content="hi", request_id="q")
+        peer.send("ping", nonce="some")
+    return world, peer
+
+
+def recovered(state: State) -> tuple[World, Peer]:
+    """The session is one that was stored, and holds what a version 1 client cannot be sent."""
+    world = World.make(write_ahead=True)
+    before = world.connect()
+    world.publish(before.session_id, data={"text": "x" * 2000})
+    world.crash(unbroken=False)
+    peer = world.open()
+    if state is State.OPENING:
+        return world, peer
+    named = {"session_id": before.session_id, "max_payload": 1024}
+    world.give(FrameReceived(peer.number, encode(handshake("hello", 1, **named))))
+    world.late = True
+    if state is not State.JOINING:
+        world.accept(peer)
+    return world, peer
+
+
+CIRCUMSTANCES: tuple[Circumstance, ...] = (
+    *(easy, tight, overrun, foreign, deployed),
+    *(ahead, recovered),
+)
 
 
 # -- inputs -----------------------------------------------------------------------------------
@@ -130,6 +168,15 @@ def hello(version: int, **fields: object) -> Maker:
     return lambda _, peer: FrameReceived(peer.number, encode(handshake("hello", version, **fields)))
 
 
+def stored(world: World, peer: Peer) -> GatewayInput:
+    """What the connection waits for, if it does; else a session that is gone."""
+    if peer.closed or world.confirmed == len(world.records):
+        return Persisted(session_id="gone", number=1)
+    newest = world.records[-1]
+    world.confirmed = len(world.records)
+    return Persisted(session_id=newest.session_id, number=newest.number)
+
+
 MAKERS: dict[Input, tuple[Maker, ...]] = {
     Input.HANDSHAKE: (hello(1), hello(2), hello(2, since=-1), hello(1, agent_id=5)),
     Input.MESSAGE: (frame("message", content="hi", request_id="r"),),
@@ -147,6 +194,7 @@ MAKERS: dict[Input, tuple[Maker, ...]] = {
     Input.ACCEPT: (lambda _, peer: Accept(connection=peer.number),),
     Input.REJECT: (lambda _, peer: Reject(connection=peer.number, code=ErrorCode.AUTH_REQUIRED),),
     Input.TIMER: (after(30), after(60)),
+    Input.STORED: (stored,),
 }
 
 
@@ -198,7 +246,8 @@ def held(world: World, peer: Peer) -> list[Frame]:
 
 
 # Nothing was sent before the welcome, so nothing can be taken.
-UNREACHABLE_INPUT = {(State.OPENING, Input.DRAINED), (State.JOINING, Input.DRAINED)}
+BEFORE_WELCOME = (State.OPENING, State.JOINING, State.STORING)
+UNREACHABLE_INPUT = {(state, Input.DRAINED) for state in BEFORE_WELCOME}
 
 
 @pytest.mark.parametrize("input_", Input)
@@ -216,7 +265,7 @@ def test_cell_ends_where_it_says_and_nowhere_else(state: State, input_: Input) -
         assert ends == cell.ends
 
 
-@pytest.mark.parametrize("state", [State.OPENING, State.JOINING, State.LIVE_V1, State.LIVE_V2])
+@pytest.mark.parametrize("state", [each for each in State if each is not State.CLOSED])
 def test_taking_more_than_was_owed_is_the_callers_mistake(state: State) -> None:
     world, peer = easy(state)
     before = world.state()

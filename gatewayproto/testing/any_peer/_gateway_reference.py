@@ -25,6 +25,7 @@ from gatewayproto.inputs import (
     Drained,
     FrameReceived,
     GatewayInput,
+    Persisted,
     Publish,
     Reject,
     SetHealth,
@@ -151,6 +152,10 @@ class GatewayReference(HandshakeBook):
                 self._set_health(dict(health))
             case ChangeEpoch(session_id=session_id):
                 self._change_epoch(session_id)
+            case Persisted(session_id=session_id):
+                # Of this gateway, which does not write ahead.
+                if session_id in self.sessions:
+                    raise MistakeError("a record that was never given is stored")
             case TimerExpired():
                 self._expire()
 
