@@ -6,6 +6,7 @@ is said by the table in `gatewayproto.connection`.
 Spec: Errors; Lagging.
 """
 
+from collections import deque
 from enum import StrEnum
 from itertools import groupby
 from operator import itemgetter
@@ -32,6 +33,7 @@ class State(StrEnum):
     OPENING = "opening"
     JOINING = "joining"
     PREPARING = "preparing"
+    STORING = "accepted, to be stored"
     LIVE_V1 = "live, version 1"
     LIVE_V2 = "live, version 2"
     CLOSED = "closed"
@@ -47,6 +49,10 @@ class Link:
     how much the peer may send. `last_sign` is when the peer last showed a sign of life,
     `last_ping` when it was last pinged. `expires` is when its credentials do; `reviewing` tells
     that the application decides on fresh ones, and `next_token` is the newest that came meanwhile.
+    came before the welcome, which nothing precedes, and `held_size` their bytes. `last_sign` is
+    when the peer last showed a sign of life, `last_ping` when it was last pinged. `storing` is the
+    session that the connection may join, as `principal`, once that is stored. `waiting` are
+    answers to messages and the records they wait for, and `waiting_size` their bytes.
     """
 
     number: int
@@ -75,6 +81,10 @@ class Link:
     last_ping: float = 0.0
     frames: Bucket | None = None
     recoveries: Bucket | None = None
+    storing: Session | None = None
+    principal: str | None = None
+    waiting: deque[tuple[int, bytes]] = field(factory=deque)
+    waiting_size: int = 0
 
     @classmethod
     def open(cls, opened: ConnectionOpened, context: Context, now: float) -> "Link":
@@ -119,6 +129,20 @@ class Link:
             return
         self.credit.charge_answer(len(frame), now)
         self.context.effects.send((self.number,), [frame], kind)
+
+    def answer_stored(self, frame: bytes, now: float) -> None:
+        """Send an answer once every record that was given is stored, unless too many wait."""
+        _, session = self.live()
+        ledger = session.ledger
+        if ledger is None or ledger.unstored == 0:
+            self.answer(frame, now)
+            return
+        self.waiting_size += len(frame)
+        if self.waiting_size > self.context.config.answer_window:
+            self.close(ErrorCode.RATE_LIMITED, now)
+            return
+        self.waiting.append((ledger.given, frame))
+        ledger.answering[self.number] = None
 
     def answer_error(
         self,
@@ -220,7 +244,7 @@ class Link:
         self.context.ended.append(self.number)
 
     def stop_awaiting(self, now: float) -> None:
-        """Wait no longer for a snapshot before the welcome."""
+        """Wait no longer, for a snapshot or for the store, before the welcome."""
         if self.awaited is not None:
             self.context.stop_awaiting(self.awaited, self.number, now)
         self.accepted = self.awaited = None
@@ -230,6 +254,10 @@ class Link:
         session = self.session
         if session is None:
             return
+        # What is still to be answered the client asks again after its next welcome.
+        self.waiting.clear()
+        self.waiting_size = 0
+        session.stop_answering(self.number)
         self.context.unfollow(session, self.number, now)
         self.context.effects.emit(
             SubscriberLeft(

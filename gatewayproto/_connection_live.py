@@ -3,9 +3,12 @@
 Spec: Client to server; Requests; Credentials; Recovery in band; Errors.
 """
 
+from typing import Final
+
 from gatewayproto import _connection_opening as opening
-from gatewayproto import codec
+from gatewayproto import codec, records
 from gatewayproto._connection_link import Link, State
+from gatewayproto._gateway_context import Context
 from gatewayproto.actions import AbortRequested, AuthRequested, JoinRequested, MessageReceived
 from gatewayproto.codec import Parsed
 from gatewayproto.errors import (
@@ -28,7 +31,9 @@ from gatewayproto.frames import (
 )
 from gatewayproto.handshake import error_fields
 from gatewayproto.inputs import Accept, Reject
+from gatewayproto.ledger import MessageGiven
 from gatewayproto.requests import Refused
+from gatewayproto.session import Session
 
 
 def read_handshake_again(link: Link, parsed: Parsed, now: float) -> None:
@@ -49,17 +54,30 @@ def refuse_handshake(link: Link, _: Parsed, now: float) -> None:
 def take_message(link: Link, message: Message, now: float) -> None:
     """Put a message into the inbox, once, and say so."""
     assert link.session is not None
-    outcome = link.session.inbox.admit(message, now, sealed=link.session.sealed)
+    session = link.session
+    full = session.ledger is not None and session.ledger.full()
+    outcome = session.inbox.admit(message, now, full=full, sealed=session.is_closed)
     if isinstance(outcome, Refused):
-        _nack(link, outcome.code, outcome.detail, message.request_id, now)
+        _refuse(link, outcome, message, now)
         return
     counters = link.context.counters
     counters.messages_duplicate += outcome.duplicate
     if outcome.message_id is not None:
         counters.messages_taken += 1
-        link.context.effects.emit(received(link.session.session_id, outcome.message_id, message))
+        _hand_over(link.context, session, outcome.message_id, message, now)
     if message.request_id is not None:
-        link.answer(_ack(link, message.request_id, duplicate=outcome.duplicate), now)
+        link.answer_stored(_ack(link, message.request_id, duplicate=outcome.duplicate), now)
+
+
+def _hand_over(
+    context: Context, session: Session, message_id: int, message: Message, now: float
+) -> None:
+    """Tell the application of a message: now, or once it is stored."""
+    if session.ledger is None:
+        context.effects.emit(received(session.session_id, message_id, message))
+        return
+    record = records.message(session, message_id, message)
+    context.write(session, record, now, MessageGiven(message_id))
 
 
 def received(session_id: str, message_id: int, message: Message) -> MessageReceived:
@@ -81,13 +99,36 @@ def _ack(link: Link, request_id: str, *, duplicate: bool) -> bytes:
     return codec.encode(MessageAck(request_id=request_id, duplicate=duplicate))
 
 
-def _nack(link: Link, code: ErrorCode, detail: str, request_id: str | None, now: float) -> None:
+_SPEAK_OF_RECORDS: Final = frozenset(
+    {ErrorCode.REQUEST_CONFLICT, ErrorCode.ALREADY_ANSWERED, ErrorCode.SESSION_CLOSED}
+)
+"""Refusals that tell of another message, or of the session's end: these may have to be stored."""
+
+
+def _refuse(link: Link, refused: Refused, message: Message, now: float) -> None:
+    """Say why a message was not taken: where another was, once that is stored."""
+    frame = _nack(link, refused.code, refused.detail, message.request_id)
+    if refused.code in _SPEAK_OF_RECORDS:
+        link.answer_stored(frame, now)
+    else:
+        link.answer(frame, now)
+
+
+def _nack(link: Link, code: ErrorCode, detail: str, request_id: str | None) -> bytes:
     link.context.counters.messages_refused[code.value] += 1
     if link.state is State.LIVE_V1:
-        link.answer_error(code, detail, now, request_id=request_id)
-        return
-    nack = MessageNack(code=code.value, message=detail, request_id=request_id)
-    link.answer(codec.encode(nack), now)
+        return codec.encode_object(error_fields("error", code, detail, request_id=request_id))
+    return codec.encode(MessageNack(code=code.value, message=detail, request_id=request_id))
+
+
+def give_answers(link: Link, number: int, now: float) -> None:
+    """Records up to `number` are stored: send what waited for them."""
+    while link.waiting and link.waiting[0][0] <= number:
+        _, frame = link.waiting.popleft()
+        link.waiting_size -= len(frame)
+        link.answer(frame, now)
+    if not link.waiting and link.session is not None:
+        link.session.stop_answering(link.number)
 
 
 def pass_on_abort(link: Link, frame: Abort, _: float) -> None:
@@ -221,7 +262,7 @@ def answer_unknown(link: Link, _: object, now: float) -> None:
 def answer_invalid(link: Link, error: FrameError, now: float) -> None:
     """Say which field is off and go on."""
     if error.code is ErrorCode.INVALID_REQUEST:
-        _nack(link, error.code, error.detail, None, now)
+        link.answer(_nack(link, error.code, error.detail, None), now)
     else:
         link.answer_error(error.code, error.detail, now)
 

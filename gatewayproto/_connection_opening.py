@@ -86,22 +86,46 @@ def _decide(link: Link, accepted: Accept, now: float) -> None:
     if isinstance(decision, ErrorCode):
         _reject(link, decision, "the session is another agent's", now)
         return
-    found = decision.session
-    if found is not None and decision.snapshot and decision.state(request.version) is None:
-        _prepare(link, accepted, found, now)
-        return
-    if found is None:
+    if decision.session is None:
         wait = _session_limit(link, principal, now)
         if wait is not None:
             _reject(link, ErrorCode.RATE_LIMITED, "too many sessions", now, retry_after=wait)
             return
-    session = found or link.context.open_session(request.agent_id, principal)
-    _attach(link, request, decision, session, now)
+    session = decision.session or link.context.open_session(request.agent_id, principal, now)
+    link.context.begin(session, now)
+    if session.ledger is None or session.ledger.based:
+        _enter(link, accepted, decision, session, now)
+        return
+    link.accepted, link.awaited = accepted, session
+    link.state = State.STORING
+    link.context.await_store(session, link.number)
+
+
+def attach_stored(link: Link, _: int, now: float) -> None:
+    """The session is stored: decide again, by what it is now, and attach."""
+    request, accepted, session = link.request, link.accepted, link.awaited
+    assert request is not None
+    assert accepted is not None
+    assert session is not None
+    named = session if session.session_id == request.session_id else None
+    decision = handshake.decide(request, named, accepted.principal)
+    assert isinstance(decision, Decision)  # it was none else when it was accepted
+    link.stop_awaiting(now)
+    _enter(link, accepted, decision, session, now)
+
+
+def _enter(link: Link, accepted: Accept, decision: Decision, session: Session, now: float) -> None:
+    """Attach, or wait for the snapshot that the welcome announces."""
+    assert link.request is not None
+    if decision.snapshot and decision.state(link.request.version) is None:
+        _prepare(link, accepted, session, now)
+    else:
+        _attach(link, link.request, decision, session, now)
 
 
 def _session_limit(link: Link, principal: str | None, now: float) -> float | None:
     """None where this client may open a session, else the seconds that it has to wait."""
-    if len(link.context.sessions) >= link.context.config.max_sessions:
+    if link.context.is_full:
         return link.context.config.retry_after
     # Principals and addresses are apart, whatever they are called.
     key = f"address {link.address}" if principal is None and link.address else ""

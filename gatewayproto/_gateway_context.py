@@ -9,7 +9,8 @@ from typing import Final
 
 from attrs import define, field, frozen
 
-from gatewayproto import codec
+from gatewayproto import _gateway_writing as writing
+from gatewayproto import codec, records
 from gatewayproto._counters import GatewayCounters
 from gatewayproto._gateway_effects import Effects
 from gatewayproto._timers import Timers
@@ -17,6 +18,7 @@ from gatewayproto.actions import SessionClosed, SessionExpired, SessionOpened, S
 from gatewayproto.config import GatewayConfig
 from gatewayproto.delivery import Delivery
 from gatewayproto.frames import Health, Object, PresenceEntry
+from gatewayproto.ledger import Effect, Opening
 from gatewayproto.rates import Buckets
 from gatewayproto.session import Session, Wanted
 from gatewayproto.subscribers import Subscribers
@@ -57,7 +59,8 @@ class Context:
     """The state of a gateway that is no single connection's own.
 
     `health_pushed` is the version of the health that was pushed last; the next push of it is not
-    before `health_not_before`, in seconds on the clock of `now`.
+    before `health_not_before`, in seconds on the clock of `now`. `ending` are sessions that have
+    expired, by the number of the record that says so, until that is stored.
     """
 
     config: GatewayConfig
@@ -73,6 +76,7 @@ class Context:
     health_not_before: float = -math.inf
     _health_frame: bytes | None = None
     ended: list[int] = field(factory=list)
+    ending: dict[str, int] = field(factory=dict)
     draining: Draining | None = None
     rates: Rates = field(init=False)
 
@@ -85,7 +89,7 @@ class Context:
         ended, self.ended = self.ended, []
         return ended
 
-    def open_session(self, agent_id: str, principal: str | None) -> Session:
+    def open_session(self, agent_id: str, principal: str | None, now: float) -> Session:
         """Begin a session."""
         session = Session.create(
             self.config,
@@ -96,10 +100,20 @@ class Context:
         )
         self.add_session(session)
         self.counters.sessions_opened += 1
-        self.effects.emit(
-            SessionOpened(session_id=session.session_id, agent_id=agent_id, principal=principal)
-        )
+        if session.ledger is None:
+            self._tell_opened(session)
+        else:
+            self.write(session, records.opened(session), now, Opening())
         return session
+
+    def _tell_opened(self, session: Session) -> None:
+        self.effects.emit(
+            SessionOpened(
+                session_id=session.session_id,
+                agent_id=session.agent_id,
+                principal=session.principal,
+            )
+        )
 
     def add_session(self, session: Session) -> None:
         """Register a session that nobody follows yet."""
@@ -129,6 +143,17 @@ class Context:
         self._plan_presence_push(session.session_id, now)
         self._leave_alone(session, now)
 
+    @property
+    def is_full(self) -> bool:
+        """Whether a session more would be one too many."""
+        return len(self.sessions) + len(self.ending) >= self.config.max_sessions
+
+    def await_store(self, session: Session, connection: int) -> None:
+        """A client's welcome waits until the session is stored."""
+        assert session.ledger is not None
+        session.ledger.joining[connection] = None
+        self.await_snapshot(session, connection)
+
     def await_snapshot(self, session: Session, connection: int) -> None:
         """A client's welcome waits for a snapshot; the session does not expire meanwhile."""
         self.subscribers[session.session_id].awaiting[connection] = None
@@ -138,12 +163,14 @@ class Context:
     def stop_awaiting(self, session: Session, connection: int, now: float) -> None:
         """A client's welcome waits no longer, whether it comes now or never."""
         del self.subscribers[session.session_id].awaiting[connection]
+        if session.ledger is not None:
+            session.ledger.joining.pop(connection, None)
         self._leave_alone(session, now)
         self.expire_unfollowed(session)
 
     def _leave_alone(self, session: Session, now: float) -> None:
         subscribers = self.subscribers[session.session_id]
-        if not subscribers.is_followed and not session.sealed:
+        if not subscribers.is_followed and not session.sealed and session.is_opened:
             self.start_resume_window(session.session_id, now)
 
     def want_snapshot(self, session: Session, now: float) -> None:
@@ -219,8 +246,33 @@ class Context:
         """Forget a session whose resume window is over, unless somebody reads the rest of it."""
         if self.subscribers[session_id].is_followed:
             return
-        del self.sessions[session_id]
+        session = self.sessions.pop(session_id)
         del self.subscribers[session_id]
         self.timers.cancel(("snapshot", session_id))
         self.counters.sessions_expired += 1
-        self.effects.emit(SessionExpired(session_id=session_id))
+        if session.ledger is None:
+            self.effects.emit(SessionExpired(session_id=session_id))
+            return
+        self.ending[session_id] = number = session.ledger.give()
+        self.effects.persist(session_id, number, records.expired())
+
+    # -- written ahead ------------------------------------------------------------------------
+
+    def begin(self, session: Session, now: float) -> None:
+        """Before a change that is written ahead: see `writing.begin`."""
+        writing.begin(self.effects, session, now)
+
+    def write(
+        self, session: Session, record: Object, now: float, effect: Effect | None = None
+    ) -> int:
+        """Have a change stored; `effect` waits until it is. Gives the record's number."""
+        every = self.config.checkpoint_every
+        return writing.write(self.effects, session, record, now, effect, every=every)
+
+    def announce(self, session: Session, now: float) -> None:
+        """A new session is stored."""
+        ledger = session.ledger
+        assert ledger is not None
+        ledger.opened = True
+        self._tell_opened(session)
+        self._leave_alone(session, now)  # the client may have gone meanwhile

@@ -9,8 +9,10 @@ from gatewayproto.actions import (
     Emit,
     GatewayAction,
     GatewayEvent,
+    Persist,
     SendFrames,
 )
+from gatewayproto.frames import Object
 
 
 class Effects:
@@ -48,6 +50,11 @@ class Effects:
         """Tell the application."""
         self._flush()
         self._actions.append(Emit(event))
+
+    def persist(self, session_id: str, number: int, record: Object) -> None:
+        """Have a record stored."""
+        self._flush()
+        self._actions.append(Persist(session_id=session_id, number=number, record=record))
 
     def take(self) -> tuple[GatewayAction, ...]:
         """Everything so far; the next call begins anew."""

@@ -48,6 +48,7 @@ def save(
             {**session.to_state(now), **_save_subscribers(context.subscribers[session_id], now)}
             for session_id, session in context.sessions.items()
         ],
+        "ending": dict(context.ending),
         "connections": [_save_connection(each, now) for each in connections.values()],
         "deadlines": [
             [kind, key, deadline - now] for (kind, key), deadline in context.timers.in_order()
@@ -72,13 +73,21 @@ def load_sessions(context: Context, state: Object, now: float) -> int:
 
 
 def load_connections(context: Context, state: Object, now: float) -> Iterator[tuple[int, Link]]:
-    """The connections of a state, the deadlines of all, and whether they are being sent away."""
+    """The connections of a state, the deadlines of all, and whether they are being sent away.
+
+    Raises `ValueError` where the state was saved by a gateway that wrote ahead, or one that did
+    not, and the configuration says otherwise.
+    """
     context.rates.connections.load(state["rates"]["connections"], now)
     context.rates.handshakes.load(state["rates"]["handshakes"], now)
     context.rates.sessions.load(state["rates"]["sessions"], now)
     context.draining = state["draining"] and Draining(*state["draining"])
     context.health_pushed = state["health_pushed"]
     context.health_not_before = now + state["health_push_in"]
+    ahead = context.config.write_ahead
+    if any((session.ledger is not None) != ahead for session in context.sessions.values()):
+        raise ValueError("the sessions were saved with another write_ahead")
+    context.ending.update(state["ending"])
     followers: dict[int, Delivery] = {}
     for fields in state["connections"]:
         connection = _load_connection(context, fields, now)
@@ -163,6 +172,7 @@ def _save_connection(connection: Link, now: float) -> Object:
         "own": connection.credit.own,
         "frames": connection.frames and connection.frames.to_state(now),
         "recoveries": connection.recoveries and connection.recoveries.to_state(now),
+        "waiting": [[number, frame.decode()] for number, frame in connection.waiting],
     }
 
 
@@ -201,6 +211,9 @@ def _load_connection(context: Context, fields: Object, now: float) -> Link:
         frames=Bucket.from_state(context.config.frame_rate, fields["frames"], now),
         recoveries=Bucket.from_state(context.config.recovery_rate, fields["recoveries"], now),
     )
+    for number, frame in fields["waiting"]:
+        connection.waiting.append((number, frame.encode()))
+        connection.waiting_size += len(frame.encode())
     if fields["session_id"] is not None:
         connection.session = context.sessions[fields["session_id"]]
         connection.delivery = Delivery.from_state(fields["delivery"], credit, now)

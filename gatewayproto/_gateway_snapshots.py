@@ -36,9 +36,17 @@ def take(
     body = _encoded(command, context.config.max_snapshot)
     if command.epoch != session.epoch:
         return  # the epoch has changed since; whoever waits was asked for again then
-    if not 0 <= command.cursor <= session.journal.cursor:
-        raise LocalProtocolError(f"the session is at {session.journal.cursor}")
+    if not 0 <= command.cursor <= session.cursor:
+        raise LocalProtocolError(f"the session is at {session.cursor}")
     session.take_built(State(command.cursor, body))
+    if not session.has_early_state:
+        answered(context, connections, session, now)
+
+
+def answered(
+    context: Context, connections: Mapping[int, Link], session: Session, now: float
+) -> None:
+    """The application has given a state, and what is in it is stored."""
     context.timers.cancel(("snapshot", session.session_id))
     if session.wanted is not None:
         session.wanted.asked = False

@@ -47,6 +47,23 @@ class CloseConnection:
     reason: str = ""
 
 
+@frozen(kw_only=True)
+class Persist:
+    """Store a record of a session; say `Persisted` once it would outlive a crash.
+
+    Only a gateway that is set to write ahead gives these. `number` counts 1, 2, 3 … for each
+    session, without holes. `record` is plain JSON data with a `kind`; it holds what clients sent
+    and were sent, so keep it as you keep secrets. What depends on a record leaves the machine
+    after it was confirmed.
+
+    Spec: the architecture page, "Write ahead"; the how-to "Store sessions".
+    """
+
+    session_id: str
+    number: int
+    record: Object = field(repr=False)
+
+
 # -- the gateway's events ---------------------------------------------------------------------
 
 
@@ -234,7 +251,7 @@ GatewayEvent = (
     | DrainFinished
     | CommandDropped
 )
-GatewayAction = SendFrames | CloseConnection | Emit[GatewayEvent]
+GatewayAction = SendFrames | CloseConnection | Persist | Emit[GatewayEvent]
 
 # -- the client's actions ---------------------------------------------------------------------
 

@@ -101,6 +101,10 @@ class GatewayConfig:
       number.
     - `push_interval`: the least seconds between two pushes of one session's presence, and between
       two of the health; None for no pushes.
+    - `write_ahead`: what clients are sent leaves only after `Persisted` confirmed its record.
+      `max_unstored` bounds a session's records that are not confirmed, `max_unstored_bytes` the
+      bytes of the events that wait for it; every `checkpoint_every` records a session gives one
+      that holds all of it, and makes those before it superfluous.
     - `projection`: makes a session's projection, the reducer that its snapshots come from.
     - `application_snapshots`: the application builds them instead, when `SnapshotNeeded` asks for
       one, within `snapshot_timeout` seconds and `max_snapshot_tries` answers; a state is at most
@@ -138,6 +142,10 @@ class GatewayConfig:
     session_rate: Rate | None = field(default=Rate(10.0, 100), validator=_rate)
     presence_max: int = field(default=100, validator=_count(0))
     push_interval: float | None = field(default=1.0, validator=_seconds_or_none)
+    write_ahead: bool = False
+    max_unstored: int = field(default=1000, validator=_count(1))
+    max_unstored_bytes: int = field(default=8 * 1024 * 1024, validator=_count(1))
+    checkpoint_every: int = field(default=1000, validator=_count(1))
     projection: Callable[[], Projection] = Transcript
     application_snapshots: bool = False
     snapshot_timeout: float = field(default=10.0, validator=_seconds)

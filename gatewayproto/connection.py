@@ -54,6 +54,7 @@ class Input(StrEnum):
     NO_SNAPSHOT = "no state can be had"
     TIMER = "a deadline has passed"
     DRAIN = "the gateway drains"
+    STORED = "the store has what it waits for"
 
 
 _INPUT_OF: Final[dict[type, Input]] = {
@@ -138,6 +139,7 @@ def _row_before_welcome(state: State) -> _Row:
         Input.NO_SNAPSHOT: ignored(state),
         Input.TIMER: ignored(state),
         Input.DRAIN: handled(opening.turn_away, State.CLOSED),
+        Input.STORED: ignored(state),
     }
 
 
@@ -165,6 +167,7 @@ def _row_live(state: State) -> _Row:
         Input.ACCEPT: handled(live.renew, state, State.CLOSED),
         Input.REJECT: handled(live.end_by_application, State.CLOSED),
         Input.TIMER: handled(live.watch_over, state, State.CLOSED),
+        Input.STORED: handled(live.give_answers, state, State.CLOSED),
     }
 
 
@@ -182,7 +185,7 @@ CONNECTION_TABLE: Final[Table[State, Input]] = Table(
         },
         State.JOINING: {
             **_row_before_welcome(State.JOINING),
-            Input.ACCEPT: handled(opening.accept, *_ACCEPTED),
+            Input.ACCEPT: handled(opening.accept, State.STORING, *_ACCEPTED),
             Input.REJECT: handled(opening.reject_by_application, State.CLOSED),
         },
         State.PREPARING: {
@@ -190,6 +193,11 @@ CONNECTION_TABLE: Final[Table[State, Input]] = Table(
             Input.REJECT: handled(opening.reject_by_application, State.CLOSED),
             Input.SNAPSHOT: handled(opening.accept_again, *_ACCEPTED),
             Input.NO_SNAPSHOT: handled(opening.reject_unprepared, State.CLOSED),
+        },
+        State.STORING: {
+            **_row_before_welcome(State.STORING),
+            Input.REJECT: handled(opening.reject_by_application, State.CLOSED),
+            Input.STORED: handled(opening.attach_stored, *_ACCEPTED),
         },
         State.LIVE_V1: {
             **_row_live(State.LIVE_V1),

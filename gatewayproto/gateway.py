@@ -7,7 +7,7 @@ connection does is in `gatewayproto.connection`, what a subscriber is sent in
 Spec: the architecture page, "Machines".
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from math import isfinite
 from typing import assert_never
 
@@ -18,7 +18,8 @@ from gatewayproto import _gateway_drain as drain
 from gatewayproto import _gateway_pushes as pushes
 from gatewayproto import _gateway_saved as saved
 from gatewayproto import _gateway_snapshots as snapshots
-from gatewayproto import codec, connection
+from gatewayproto import _write_ahead as ahead
+from gatewayproto import codec, connection, records
 from gatewayproto._connection_link import Link
 from gatewayproto._gateway_context import Context
 from gatewayproto._gateway_metrics import measure
@@ -41,6 +42,7 @@ from gatewayproto.inputs import (
     Drained,
     FrameReceived,
     GatewayInput,
+    Persisted,
     Publish,
     Reject,
     SetHealth,
@@ -48,7 +50,7 @@ from gatewayproto.inputs import (
     TimerExpired,
 )
 from gatewayproto.metrics import GatewayMetrics
-from gatewayproto.session import encode_published
+from gatewayproto.session import Session, encode_published
 
 _MAX_HEALTH = 2048
 """Bytes of encoded health, so that a welcome with it fits the smallest `max_payload`."""
@@ -58,7 +60,11 @@ _LONGEST = 1e9
 
 @frozen(kw_only=True)
 class SessionInfo:
-    """What an application may want to know of a session, as of now."""
+    """What an application may want to know of a session, as of now.
+
+    Where the gateway writes ahead, `unstored` is how many records wait for `Persisted`; the rest
+    is as of what is stored, but for `pending_messages`.
+    """
 
     session_id: str
     epoch: str
@@ -71,6 +77,7 @@ class SessionInfo:
     pending_messages: int
     subscribers: int
     sealed: bool
+    unstored: int = 0
 
 
 class Gateway:
@@ -115,6 +122,7 @@ class Gateway:
             pending_messages=len(session.inbox.pending),
             subscribers=len(self._context.subscribers[session_id].deliveries),
             sealed=session.sealed,
+            unstored=0 if session.ledger is None else session.ledger.unstored,
         )
 
     def metrics(self) -> GatewayMetrics:
@@ -131,10 +139,12 @@ class Gateway:
         to work on them again is the application's decision, and `Complete` ends each.
         """
         session = self._context.sessions.get(session_id)
-        pending = {} if session is None else session.inbox.pending
+        if session is None:
+            return ()
         return tuple(
             live.received(session_id, message_id, message)
-            for message_id, message in pending.items()
+            for message_id, message in session.inbox.pending.items()
+            if session.received(message_id)
         )
 
     @property
@@ -182,7 +192,7 @@ class Gateway:
             case Reject():
                 self._reject(input_, now)
             case Complete():
-                self._complete(input_)
+                self._complete(input_, now)
             case SetHealth():
                 self._set_health(input_, now)
             case ChangeEpoch():
@@ -193,6 +203,8 @@ class Gateway:
                 self._close_session(input_, now)
             case Drain():
                 drain.drain(self._context, self._connections, input_, now)
+            case Persisted():
+                ahead.release(self._context, self._connections, input_, now)
             case TimerExpired():
                 self._expire(now)
             case _:
@@ -262,30 +274,33 @@ class Gateway:
     def _publish(self, publish: Publish, now: float) -> None:
         context = self._context
         session = context.sessions.get(publish.session_id)
-        if session is None or session.sealed:
+        if session is None or session.is_closed:
             context.effects.emit(CommandDropped(command="publish", target=publish.session_id))
             return
         encoded = encode_published(context.config, session, publish.event)
-        entry = session.append(encoded)
         kind = "transient" if encoded.event.transient else "durable"
         context.counters.events_published[kind] += 1
+        seq = session.cursor + 1
+        if session.ledger is not None:
+            ahead.publish(context, session, encoded, now)
         context.effects.emit(
-            Published(session_id=session.session_id, seq=entry.seq, event_id=encoded.event.event_id)
+            Published(session_id=session.session_id, seq=seq, event_id=encoded.event.event_id)
         )
-        subscribers = context.subscribers[session.session_id]
-        for number in subscribers.broadcast(entry, encoded.event, context.effects, now):
-            self._connections[number].pump(now)
-        # Only now: a subscriber that has room gets the event even where nothing is retained.
-        session.journal.trim()
+        if session.ledger is None:
+            ahead.deliver(context, self._connections, session, encoded, now)
 
-    def _complete(self, complete: Complete) -> None:
-        session = self._context.sessions.get(complete.session_id)
+    def _complete(self, complete: Complete, now: float) -> None:
+        context, message_id = self._context, complete.message_id
+        session = context.sessions.get(complete.session_id)
         if session is None:
-            self._context.effects.emit(
-                CommandDropped(command="complete", target=complete.session_id)
-            )
-        elif not session.inbox.complete(complete.message_id):
-            raise LocalProtocolError(f"message {complete.message_id} is not pending")
+            context.effects.emit(CommandDropped(command="complete", target=complete.session_id))
+            return
+        if not (message_id in session.inbox.pending and session.received(message_id)):
+            raise LocalProtocolError(f"message {message_id} is not pending")
+        context.begin(session, now)
+        session.inbox.complete(message_id)
+        if session.ledger is not None:
+            context.write(session, records.complete(message_id), now)
 
     def _set_health(self, command: SetHealth, now: float) -> None:
         health = dict(command.health)
@@ -305,20 +320,22 @@ class Gateway:
         if session is None:
             context.effects.emit(CommandDropped(command="change_epoch", target=command.session_id))
             return
-        session.begin_epoch(context.ids())
-        for number in tuple(context.subscribers[session.session_id].deliveries):
-            live.change_epoch(self._connections[number], now)
-        snapshots.wake(context, self._connections, session, now)
+        if session.ledger is not None:
+            ahead.change_epoch(context, session, now)
+        else:
+            ahead.begin_epoch(context, self._connections, session, context.ids(), now)
 
     def _close_session(self, command: CloseSession, now: float) -> None:
         context = self._context
         session = context.sessions.get(command.session_id)
         if session is None:
             context.effects.emit(CommandDropped(command="close_session", target=command.session_id))
-        elif not session.sealed:
-            context.seal(session, now)
-            for number in tuple(context.subscribers[session.session_id].deliveries):
-                self._connections[number].pump(now)
+        elif session.is_closed:
+            pass
+        elif session.ledger is not None:
+            ahead.close_session(context, session, now)
+        else:
+            ahead.seal(context, self._connections, session, now)
 
     # -- time ---------------------------------------------------------------------------------
 
@@ -360,7 +377,7 @@ class Gateway:
     ) -> "Gateway":
         """Go on exactly as the machine would that gave `state`, its transports still open.
 
-        Raises `ValueError` for a state of another schema.
+        Raises `ValueError` for a state of another schema, or of another `write_ahead`.
         """
         gateway = cls(config, ids=ids)
         gateway._last_connection = saved.load_sessions(gateway._context, state, now)
@@ -388,10 +405,59 @@ class Gateway:
         """
         gateway = cls(config, ids=ids)
         saved.load_sessions(gateway._context, state, now)
-        context = gateway._context
-        for session_id, session in context.sessions.items():
-            context.start_resume_window(session_id, now)
-            session.wanted = None
-            if not unbroken:
-                session.begin_epoch(ids())
+        for session in gateway._context.sessions.values():
+            # No record holds what this process is told it holds: the next one does.
+            given = 0 if session.ledger is None else session.ledger.given
+            gateway._restart(session, now, given=given, base=None, unbroken=unbroken)
         return gateway
+
+    @classmethod
+    def recover_stored(
+        cls,
+        config: GatewayConfig,
+        stored: Iterable[tuple[str, int, Object]],
+        *,
+        now: float,
+        unbroken: bool = False,
+        ids: Callable[[], str] = random_id,
+    ) -> "Gateway":
+        """Rebuild the sessions of a gateway that wrote ahead from what its store holds.
+
+        `stored` are session ids, numbers and records as `Persist` gave them: those of one session
+        by rising numbers and without a hole, at least from its latest record of kind `session`
+        on. Whatever was confirmed by `Persisted` must be among them; what was not may be missing
+        from the end.
+
+        `unbroken` asserts that nothing is missing that was confirmed, and keeps the epochs;
+        otherwise every session begins a new one. Request ids stay remembered, as if seen now;
+        messages not yet done are in `pending`; numbers go on. Raises `ValueError` for records
+        that are none, are missing or contradict each other.
+
+        Spec: Terms (epoch); Requests; the architecture page, "Write ahead".
+        """
+        gateway = cls(config, ids=ids)
+        for session, read in records.rebuild(config, stored, now):
+            gateway._context.add_session(session)
+            base = read.number if unbroken else None
+            gateway._restart(
+                session, now, given=read.number, base=base, whole=read.whole, unbroken=unbroken
+            )
+        return gateway
+
+    def _restart(
+        self,
+        session: Session,
+        now: float,
+        *,
+        given: int,
+        base: int | None,
+        whole: int = 0,
+        unbroken: bool,
+    ) -> None:
+        """Go on with a session that was recovered; nobody follows it."""
+        session.settle()
+        session.wanted = None
+        if not unbroken:
+            session.begin_epoch(self._context.ids())
+        session.restart(self.config, given=given, base=base, whole=whole)
+        self._context.start_resume_window(session.session_id, now)

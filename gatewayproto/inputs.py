@@ -194,6 +194,18 @@ class Drain:
     grace: float = 0.0
 
 
+@frozen(kw_only=True)
+class Persisted:
+    """The store holds every record of a session up to and including `number`.
+
+    What waited for them goes out. A number that `Persist` never gave is the caller's mistake; one
+    that was confirmed before, or that of a session that is gone, changes nothing.
+    """
+
+    session_id: str
+    number: int
+
+
 GatewayInput = (
     ConnectionOpened
     | FrameReceived
@@ -209,6 +221,7 @@ GatewayInput = (
     | SnapshotReady
     | CloseSession
     | Drain
+    | Persisted
     | TimerExpired
 )
 

@@ -6,6 +6,8 @@ A session knows nothing of connections. Who follows it, and how far each has got
 Spec: Terms; Snapshots; Requests.
 """
 
+from collections.abc import Set as AbstractSet
+
 from attrs import define, field, frozen
 
 from gatewayproto import codec
@@ -13,6 +15,7 @@ from gatewayproto.config import GatewayConfig
 from gatewayproto.errors import FrameError, LocalProtocolError
 from gatewayproto.frames import MAX_DEPTH, MAX_INT, Event, Object
 from gatewayproto.journal import Entry, Journal, Retention
+from gatewayproto.ledger import EpochGiven, EventGiven, Ledger, Sealing
 from gatewayproto.projection import Projection
 from gatewayproto.requests import Inbox
 
@@ -51,7 +54,9 @@ class Session:
     `state_size` is the encoded size of the state, in bytes, when it was last asked for. Where the
     application builds the states there is no `projection`: `built` is its newest, if it still is of
     this epoch, and `wanted` what it was asked for. A session that is `sealed` was closed by the
-    application: its cursor stays where it is.
+    application: its cursor stays where it is. `ledger` is what waits to be stored, where the
+    gateway writes ahead: journal and projection hold only what is stored, the inbox also what
+    waits.
     """
 
     session_id: str
@@ -61,6 +66,7 @@ class Session:
     journal: Journal
     projection: Projection | None
     inbox: Inbox
+    ledger: Ledger | None = None
     state_size: int = 0
     built: State | None = None
     wanted: Wanted | None = None
@@ -85,7 +91,12 @@ class Session:
             principal,
             Journal(_retention(config)),
             None if config.application_snapshots else config.projection(),
-            Inbox(ttl=config.request_ttl, max_pending=config.max_pending_requests),
+            Inbox(
+                ttl=config.request_ttl,
+                max_pending=config.max_pending_requests,
+                recorded=config.write_ahead,
+            ),
+            Ledger.create(config, epoch),
         )
 
     def append(self, encoded: "Encoded") -> Entry:
@@ -99,14 +110,76 @@ class Session:
             self.inbox.ask(event.event_id)
         return entry
 
+    @property
+    def cursor(self) -> int:
+        """The newest seq given, also to events that wait to be stored."""
+        return self.journal.cursor if self.ledger is None else self.ledger.cursor
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether the application closed it, be that stored or not."""
+        return self.sealed or (self.ledger is not None and self.ledger.sealed)
+
+    @property
+    def is_opened(self) -> bool:
+        """Whether the application was told of it: not before it is stored."""
+        return self.ledger is None or self.ledger.opened
+
+    @property
+    def has_early_state(self) -> bool:
+        """Whether the application built a state that holds what is not stored yet."""
+        return self.built is not None and self.built.cursor > self.journal.cursor
+
+    @property
+    def open_runs(self) -> AbstractSet[str]:
+        """The runs that wait for their final, as of that seq."""
+        return self.journal.open_runs if self.ledger is None else self.ledger.open_runs
+
+    def received(self, message_id: int) -> bool:
+        """Tell whether the application was told of a message that is in the inbox."""
+        return self.ledger is None or message_id <= self.ledger.received
+
+    def settle(self) -> None:
+        """Count as stored what waits to be, and tell nobody."""
+        for _, effect in self.ledger.waiting if self.ledger is not None else ():
+            match effect:
+                case EventGiven():
+                    self.append(Encoded(effect.body, effect.event))
+                    self.journal.trim()
+                case EpochGiven():
+                    self.begin_epoch(effect.epoch)
+                case Sealing():
+                    self.sealed = True
+                case _:
+                    pass
+
+    def restart(self, config: GatewayConfig, *, given: int, base: int | None, whole: int) -> None:
+        """Go on in a new process, with nothing that waits and nobody who does.
+
+        `given` is the number of the latest record; `base` and `whole` are those of `Ledger`.
+        """
+        self.ledger = Ledger.create(config, self.epoch)
+        if self.ledger is not None:
+            self.ledger.given = self.ledger.stored = given
+            self.ledger.base, self.ledger.whole = base, whole
+            self.ledger.cursor = self.journal.cursor
+            self.ledger.open_runs = set(self.journal.open_runs)
+            self.ledger.opened, self.ledger.received = True, self.inbox.last_id
+
+    def stop_answering(self, connection: int) -> None:
+        """A connection no longer waits for the store, if it ever did."""
+        if self.ledger is not None:
+            self.ledger.answering.pop(connection, None)
+
     def state(self, least: int) -> State | None:
         """A state as of `least` or later; None where the application has to build it.
 
         What a projection gives is as of the head.
         """
         if self.projection is None:
-            usable = self.built is not None and self.built.cursor >= least
-            return self.built if usable else None
+            built = self.built
+            usable = built is not None and least <= built.cursor <= self.journal.cursor
+            return built if usable else None
         if self._state is None:
             state = self.projection.state()
             self._state = State(self.journal.cursor, codec.encode_object(state), state)
@@ -150,11 +223,12 @@ class Session:
             "built": self.built and [self.built.cursor, self.built.body.decode()],
             "wanted": self.wanted and [self.wanted.attempt, self.wanted.asked],
             "sealed": self.sealed,
+            "ledger": self.ledger and self.ledger.to_state(),
         }
 
     @classmethod
     def from_state(cls, config: GatewayConfig, state: Object, now: float) -> "Session":
-        """Rebuild a session. Raises what broken data raises."""
+        """Rebuild a session, with a ledger where it had one. Raises what broken data raises."""
         session = cls.create(
             config,
             session_id=state["session_id"],
@@ -172,6 +246,11 @@ class Session:
         session.inbox.load(state["inbox"], now)
         session.state_size = state["state_size"]
         session.sealed = state["sealed"]
+        ledger, session.ledger = state["ledger"], None
+        if ledger is not None:
+            session.ledger = Ledger(config.max_unstored, config.max_unstored_bytes, session.epoch)
+            journal = session.journal
+            session.ledger.load(ledger, cursor=journal.cursor, open_runs=journal.open_runs)
         return session
 
 
@@ -204,17 +283,16 @@ def encode_published(config: GatewayConfig, session: Session, event: Event) -> E
         raise LocalProtocolError("a final event is durable and names its run")
     if event.expects_reply and event.transient:
         raise LocalProtocolError("an event that expects a reply is durable")
-    _check_room(config, session.journal, event)
+    _check_room(config, session, event)
     return encoded
 
 
-def _check_room(config: GatewayConfig, journal: Journal, event: Event) -> None:
-    begins_run = (
-        event.transient and event.run_id is not None and not journal.has_open_run(event.run_id)
-    )
-    if begins_run and journal.open_runs >= config.max_open_runs:
+def _check_room(config: GatewayConfig, session: Session, event: Event) -> None:
+    open_runs = session.open_runs
+    begins_run = event.transient and event.run_id is not None and event.run_id not in open_runs
+    if begins_run and len(open_runs) >= config.max_open_runs:
         raise LocalProtocolError(f"{config.max_open_runs} runs wait for their final event")
-    if journal.cursor >= MAX_INT:
+    if session.cursor >= MAX_INT:
         raise LocalProtocolError("the session's seqs are used up")
 
 

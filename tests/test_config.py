@@ -17,6 +17,7 @@ GATEWAY_COUNTS = {
     "retain_bytes": 0, "send_window": 1, "answer_window": 1, "max_lags": 1, "max_violations": 1,
     "max_open_runs": 1, "max_connections": 1, "max_sessions": 1, "presence_max": 0,
     "max_snapshot_tries": 1, "max_snapshot": 1,
+    "max_unstored": 1, "max_unstored_bytes": 1, "checkpoint_every": 1,
 }  # fmt: skip
 CLIENT_TIMES = ["handshake_timeout", "recovery_timeout", "heartbeat", "request_ttl"]
 CLIENT_COUNTS = {

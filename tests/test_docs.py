@@ -266,6 +266,7 @@ def test_the_tables_of_bounds_state_the_defaults() -> None:
         "versions",
         "protocol_strict",
         "application_snapshots",
+        "write_ahead",
         "retry_after",
         "projection",
     }

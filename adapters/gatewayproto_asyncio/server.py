@@ -17,6 +17,7 @@ from gatewayproto.actions import (
     CloseConnection,
     Emit,
     GatewayAction,
+    Persist,
     Published,
     SendFrames,
 )
@@ -76,7 +77,8 @@ def serve(
     - `max_upgrades`: connections at once that may not have finished their upgrade; one more is
       503. An upgrade takes `config.handshake_timeout` at the longest.
 
-    Entering raises `OSError` where the address cannot be had.
+    Raises `ValueError` for a `config` with `write_ahead`: there is no store. Entering raises
+    `OSError` where the address cannot be had.
 
     Spec: Errors.
     """
@@ -111,6 +113,8 @@ class Server:
         close_timeout: float,
         max_upgrades: int,
     ) -> None:
+        if config.write_ahead:
+            raise ValueError("a server has no store, and so cannot write ahead")
         self._hooks = Hooks(application, self.give, self.session)
         self._address = (host, port)
         self._path = path
@@ -293,6 +297,8 @@ class Server:
                     connection.close(code, reason)
             case Emit(event=event):
                 self._hooks.tell(event)
+            case Persist():
+                pass  # never given: nothing is written ahead
 
     # -- time ---------------------------------------------------------------------------------
 

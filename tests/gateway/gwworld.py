@@ -16,6 +16,7 @@ from gatewayproto.actions import (
     GatewayAction,
     GatewayEvent,
     JoinRequested,
+    Persist,
     SendFrames,
 )
 from gatewayproto.inputs import (
@@ -26,6 +27,7 @@ from gatewayproto.inputs import (
     Drained,
     FrameReceived,
     GatewayInput,
+    Persisted,
     Publish,
     TimerExpired,
 )
@@ -157,7 +159,11 @@ class Peer:
 
 @define(eq=False)
 class World:
-    """One gateway, its peers, and the application's ear. `now` moves by `advance` alone."""
+    """One gateway, its peers, and the application's ear. `now` moves by `advance` alone.
+
+    Where the gateway writes ahead, `records` are what it gave to be stored, of which the first
+    `confirmed` are; while the store is not `late` that is all of them.
+    """
 
     config: GatewayConfig
     ids: Ids
@@ -167,6 +173,9 @@ class World:
     events: list[GatewayEvent] = field(factory=list)
     heard: int = 0
     events_made: int = 0
+    records: list[Persist] = field(factory=list)
+    confirmed: int = 0
+    late: bool = False
 
     @classmethod
     def make(cls, **options: Any) -> "World":
@@ -190,6 +199,15 @@ class World:
             while peer.auto and peer.owed and not peer.closed:
                 size, peer.owed = peer.owed, 0
                 self.apply(self.gateway.handle(Drained(peer.number, size), now=self.now))
+        if not self.late and self.confirmed < len(self.records):
+            self.confirm()
+
+    def confirm(self, count: int | None = None) -> None:
+        """The store has that many more of the records, or all that were given."""
+        end = len(self.records) if count is None else self.confirmed + count
+        new, self.confirmed = self.records[self.confirmed : end], end
+        for session_id, number in {each.session_id: each.number for each in new}.items():
+            self.give(Persisted(session_id=session_id, number=number))
 
     def apply(self, actions: tuple[GatewayAction, ...]) -> None:
         for action in actions:
@@ -204,6 +222,8 @@ class World:
                     peer = self.peers[action.connection]
                     assert not peer.closed
                     peer.code, peer.reason = action.code, action.reason
+                case Persist():
+                    self.records.append(action)
                 case Emit():
                     self.events.append(action.event)
         for peer in self.peers.values():
@@ -305,6 +325,23 @@ class World:
             self.config, state, now=self.now, unbroken=unbroken, ids=self.ids
         )
         self.peers.clear()
+
+    def crash(self, *, lost: int = 0, unbroken: bool = True) -> None:
+        """The process is gone; of what was not confirmed, the store lacks the newest `lost`."""
+        kept = max(self.confirmed, len(self.records) - lost)
+        del self.records[kept:]
+        self.confirmed = kept
+        self.gateway = Gateway.recover_stored(
+            self.config, self.store(), now=self.now, unbroken=unbroken, ids=self.ids
+        )
+        self.peers.clear()
+
+    def store(self) -> list[tuple[str, int, Frame]]:
+        """All that was given to be stored, by way of JSON."""
+        return [
+            (each.session_id, each.number, json.loads(json.dumps(each.record)))
+            for each in self.records
+        ]
 
 
 def read_frame(data: bytes) -> Frame:

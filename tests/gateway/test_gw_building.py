@@ -422,3 +422,38 @@ def account(peer: Peer) -> int:
                 pass
         reached = max(reached, cursor)
     return cursor
+
+
+# -- where the gateway writes ahead -----------------------------------------------------------
+
+
+def test_state_with_events_that_are_not_stored_waits_for_the_store() -> None:
+    world, peer = building(write_ahead=True)
+    late = attach(world, peer, start="snapshot")
+    world.late = True
+    world.publish(peer.session_id)
+    ready(world, 6)
+    assert late.take() == []
+    assert [each.attempt for each in world.hear(SnapshotNeeded)] == [1]
+    world.confirm()
+    frames = late.take()
+    assert kinds(frames) == ["hello_ok", "snapshot", "caught_up"]
+    assert frames[1]["cursor"] == 6
+
+
+def test_closing_is_stored_before_anybody_is_closed_and_outlives_a_crash() -> None:
+    world, peer = building(write_ahead=True)
+    world.late = True
+    world.publish(peer.session_id)
+    world.give(CloseSession(session_id=peer.session_id))
+    world.publish(peer.session_id)
+    assert [each.command for each in world.hear(CommandDropped)] == ["publish"]
+    assert peer.send("message", content="hi", request_id="r") == []
+    assert not peer.closed
+    world.confirm()
+    assert kinds(peer.take()) == ["event", "message_nack"]
+    assert peer.code == 4508
+    world.crash(unbroken=True)
+    again = attach(world, peer, since=5, epoch=peer.epoch)
+    assert seqs(again.take()) == [6]
+    assert again.code == 4508

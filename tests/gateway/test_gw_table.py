@@ -19,6 +19,7 @@ from gatewayproto.inputs import (
     Drained,
     FrameReceived,
     GatewayInput,
+    Persisted,
     Reject,
     SnapshotReady,
     TimerExpired,
@@ -44,6 +45,7 @@ def arrive(world: World, state: State, *, auto: bool, **fields: object) -> Peer:
         fields = {**needing_a_snapshot(world), **fields}
     version = 1 if state is State.LIVE_V1 else 2
     world.give(FrameReceived(peer.number, encode(handshake("hello", version, **fields))))
+    world.late = world.late or state is State.STORING
     if state is not State.JOINING:
         world.accept(peer)
     if state is State.CLOSED:
@@ -62,19 +64,21 @@ def needing_a_snapshot(world: World) -> Frame:
 
 def easy(state: State) -> tuple[World, Peer]:
     """A peer that takes everything at once, and limits that nothing reaches."""
-    world = World.make()
+    world = World.make(write_ahead=state is State.STORING)
     return world, arrive(world, state, auto=True)
 
 
 def tight(state: State) -> tuple[World, Peer]:
     """No answer fits beside what is owed already, and no bad frame is forgiven."""
-    world = World.make(send_window=1, answer_window=1, max_violations=1)
+    world = World.make(
+        send_window=1, answer_window=1, max_violations=1, write_ahead=state is State.STORING
+    )
     return world, arrive(world, state, auto=False)
 
 
 def overrun(state: State) -> tuple[World, Peer]:
     """The journal has let go what the subscriber needs, and it has had its share of snapshots."""
-    world = World.make(send_window=1, retain=1, max_lags=1)
+    world = World.make(send_window=1, retain=1, max_lags=1, write_ahead=state is State.STORING)
     peer = arrive(world, state, auto=False)
     if state in {State.LIVE_V1, State.LIVE_V2}:
         for _ in range(3):
@@ -99,11 +103,14 @@ def foreign(state: State) -> tuple[World, Peer]:
 
 def deployed(state: State) -> tuple[World, Peer]:
     """The handshake is of version 1."""
-    world = World.make()
-    if state is not State.JOINING:
+    world = World.make(write_ahead=state is State.STORING)
+    if state not in {State.JOINING, State.STORING}:
         return world, arrive(world, state, auto=True)
     peer = world.open()
     world.give(FrameReceived(peer.number, encode(handshake("join", None))))
+    if state is State.STORING:
+        world.late = True
+        world.accept(peer)
     return world, peer
 
 
@@ -173,7 +180,7 @@ def denied(state: State) -> tuple[World, Peer]:
 
 def flooded(state: State) -> tuple[World, Peer]:
     """This peer has sent the one frame that it may."""
-    world = patient(frame_rate=Rate(1e-6, 1))
+    world = patient(frame_rate=Rate(1e-6, 1), write_ahead=state is State.STORING)
     peer = arrive(world, state, auto=True)
     if state is State.OPENING:
         peer.send("ping")
@@ -192,8 +199,43 @@ def sealed(state: State) -> tuple[World, Peer]:
     return world, peer
 
 
+def ahead(state: State) -> tuple[World, Peer]:
+    """The store is late with an answer, and another one has taken its room meanwhile."""
+    world = World.make(write_ahead=True, send_window=1, answer_window=64)
+    peer = arrive(world, state, auto=False)
+    if state in {State.LIVE_V1, State.LIVE_V2}:
+        world.late = True
+        peer.send("message", content="hi", request_id="q")
+        peer.send("ping", nonce="some")
+    return world, peer
+
+
+def recovered_to_build(state: State) -> tuple[World, Peer]:
+    """The session is one that was stored, and its snapshots are the application's to build."""
+    return recovered(state, application_snapshots=True)
+
+
+def recovered(state: State, **options: Any) -> tuple[World, Peer]:
+    """The session is one that was stored, and holds what a version 1 client cannot be sent."""
+    world = World.make(write_ahead=True, **options)
+    before = world.connect()
+    world.publish(before.session_id, data={"text": "x" * 2000})
+    world.crash(unbroken=False)
+    peer = world.open()
+    if state is State.OPENING:
+        return world, peer
+    named = {"session_id": before.session_id, "max_payload": 1024}
+    if world.config.application_snapshots:
+        named["start"] = "snapshot"
+    world.give(FrameReceived(peer.number, encode(handshake("hello", 1, **named))))
+    world.late = True
+    if state is not State.JOINING:
+        world.accept(peer)
+    return world, peer
+
+
 CIRCUMSTANCES: tuple[Circumstance, ...] = (
-    *(denied, flooded),
+    *(denied, flooded, ahead, recovered, recovered_to_build),
     *(easy, tight, overrun, foreign, deployed, sealed),
     *(building, building_tightly, building_for_deployed, building_around_giants),
 )
@@ -263,6 +305,15 @@ def hello(version: int, **fields: object) -> Maker:
     return lambda _, peer: FrameReceived(peer.number, encode(handshake("hello", version, **fields)))
 
 
+def stored(world: World, peer: Peer) -> GatewayInput:
+    """What the connection waits for, if it does; else a session that is gone."""
+    if peer.closed or world.confirmed == len(world.records):
+        return Persisted(session_id="gone", number=1)
+    newest = world.records[-1]
+    world.confirmed = len(world.records)
+    return Persisted(session_id=newest.session_id, number=newest.number)
+
+
 MAKERS: dict[Input, tuple[Maker, ...]] = {
     Input.HANDSHAKE: (hello(1), hello(2), hello(2, since=-1), hello(1, agent_id=5)),
     Input.MESSAGE: (frame("message", content="hi", request_id="r"),),
@@ -289,6 +340,7 @@ MAKERS: dict[Input, tuple[Maker, ...]] = {
     Input.NO_SNAPSHOT: (no_snapshot,),
     Input.TIMER: (after(30), after(60)),
     Input.DRAIN: (lambda *_: Drain(grace=5), lambda *_: Drain()),
+    Input.STORED: (stored,),
 }
 
 
@@ -350,8 +402,9 @@ def held(world: World, peer: Peer) -> list[Frame]:
 
 # Nothing was sent before the welcome, so nothing can be taken; only who waits for a snapshot hears
 # of one.
+BEFORE_WELCOME = (State.OPENING, State.JOINING, State.STORING, State.PREPARING)
 UNREACHABLE_INPUT = {
-    *((state, Input.DRAINED) for state in (State.OPENING, State.JOINING, State.PREPARING)),
+    *((state, Input.DRAINED) for state in BEFORE_WELCOME),
     *((state, input_) for state in set(State) - WAITING for input_ in SNAPSHOTS),
     (State.CLOSED, Input.DRAIN),
 }

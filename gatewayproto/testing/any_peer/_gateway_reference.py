@@ -26,6 +26,7 @@ from gatewayproto.inputs import (
     Drained,
     FrameReceived,
     GatewayInput,
+    Persisted,
     Publish,
     Reject,
     SetHealth,
@@ -162,6 +163,10 @@ class GatewayReference(EndingBook):
                 self.close_session(session_id)
             case Drain():
                 self.drain(input_)
+            case Persisted(session_id=session_id):
+                # Of this gateway, which does not write ahead.
+                if session_id in self.sessions:
+                    raise MistakeError("a record that was never given is stored")
             case TimerExpired():
                 self._expire()
 
