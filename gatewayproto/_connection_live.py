@@ -99,16 +99,14 @@ def _ack(link: Link, request_id: str, *, duplicate: bool) -> bytes:
     return codec.encode(MessageAck(request_id=request_id, duplicate=duplicate))
 
 
-_SPEAK_OF_RECORDS: Final = frozenset(
-    {ErrorCode.REQUEST_CONFLICT, ErrorCode.ALREADY_ANSWERED, ErrorCode.SESSION_CLOSED}
-)
-"""Refusals that tell of another message, or of the session's end: these may have to be stored."""
+_SPEAK_OF_ANOTHER: Final = frozenset({ErrorCode.REQUEST_CONFLICT, ErrorCode.ALREADY_ANSWERED})
+"""Refusals that tell of another message, which has to be stored before."""
 
 
 def _refuse(link: Link, refused: Refused, message: Message, now: float) -> None:
     """Say why a message was not taken: where another was, once that is stored."""
     frame = _nack(link, refused.code, refused.detail, message.request_id)
-    if refused.code in _SPEAK_OF_RECORDS:
+    if refused.code in _SPEAK_OF_ANOTHER:
         link.answer_stored(frame, now)
     else:
         link.answer(frame, now)
