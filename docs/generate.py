@@ -20,6 +20,7 @@ from gatewayproto._table import Table
 from gatewayproto.client import CLIENT_TABLE
 from gatewayproto.connection import CONNECTION_TABLE
 from gatewayproto.errors import ERRORS, ErrorCode, close_may_be_retried
+from gatewayproto.metrics import ClientMetrics, GatewayMetrics, describe
 from gatewayproto.versions import rejection_code_v1
 
 DOCS: Final = Path(__file__).parent
@@ -40,6 +41,7 @@ def generated() -> dict[str, str]:
             CLIENT_TABLE,
         ),
         "tables/errors.md": _errors_page(),
+        "tables/metrics.md": _metrics_page(),
     }
     for direction in (CLIENT_TO_SERVER, SERVER_TO_CLIENT, SERVER_TO_CLIENT_V1):
         schema = json.dumps(direction.schema(), indent=2, ensure_ascii=False)
@@ -217,7 +219,7 @@ _FIELDS_OF: Final[Mapping[str, Mapping[str, str]]] = {
 }
 _FORMS: Final[Mapping[str, tuple[tuple[str, ...], ...]]] = {
     "snapshot": (("state",), ("part", "parts", "chunk")),
-    "presence": (("entries",), ("from_version", "joined", "left")),
+    "presence": (("entries",), ("from_version", "joined", "left"), ("presence_count",)),
 }
 """Frames that come in one of several forms: the fields of each."""
 _NULL: Final[Schema] = {"type": "null"}
@@ -480,6 +482,24 @@ def _errors_page() -> str:
             _rows(("close", "may be retried"), closes),
         ]
     )
+
+
+def _metrics_page() -> str:
+    lines = [
+        "# Metrics\n",
+        f"{_NOTICE}\n",
+        "What `Gateway.metrics()` and `Client.metrics()` give, as plain data. A *counter* only",
+        "rises, from 0 when the machine is made; a *gauge* is how things stand. Where a metric has",
+        "a label, it is a number for each value of it.",
+        "[Operate a gateway](../how-to/operate.md) says what to watch.\n",
+    ]
+    for title, metrics in (("A gateway", GatewayMetrics), ("A client", ClientMetrics)):
+        rows = [
+            (f"`{each.name}`", each.kind, f"`{each.label}`" if each.label else "", each.help)
+            for each in describe(metrics)
+        ]
+        lines += [f"## {title}\n", _rows(("metric", "kind", "label", "what it is"), rows)]
+    return "\n".join(lines)
 
 
 def _closes() -> Iterable[tuple[int, int, str]]:

@@ -14,7 +14,9 @@ from gatewayproto.config import ClientConfig, GatewayConfig
 from gatewayproto.errors import ErrorCode, LocalProtocolError
 from gatewayproto.frames import ClientInfo, Event
 from gatewayproto.gateway import Gateway, SessionInfo
+from gatewayproto.metrics import ClientMetrics, GatewayMetrics
 from gatewayproto.projection import Projection, Transcript
+from gatewayproto.rates import Rate
 from gatewayproto.versions import VersionRange
 
 __all__ = [
@@ -22,12 +24,15 @@ __all__ = [
     "Client",
     "ClientConfig",
     "ClientInfo",
+    "ClientMetrics",
     "ErrorCode",
     "Event",
     "Gateway",
     "GatewayConfig",
+    "GatewayMetrics",
     "LocalProtocolError",
     "Projection",
+    "Rate",
     "ResumeToken",
     "SessionInfo",
     "Transcript",

@@ -41,9 +41,15 @@ def refuse_late(core: ClientCore, command: Send, _: float) -> None:
 
 
 def abort(core: ClientCore, command: Abort, _: float) -> None:
-    """Pass it on."""
-    frame = f.Abort(run_id=command.run_id, request_id=command.request_id)
-    core.send_encoded(_encode(codec.to_object(frame)))
+    """Pass it on. Raises `LocalProtocolError` for one that the server would not take."""
+    for name in (command.run_id, command.request_id):
+        if not isinstance(name, str | None):
+            raise LocalProtocolError("an abort's run_id and request_id are strings")
+    abort = f.Abort(run_id=command.run_id, request_id=command.request_id)
+    frame = _encode(codec.to_object(abort))
+    if len(frame) > core.limits.max_payload:
+        raise LocalProtocolError("the abort is larger than the server takes")
+    core.send_encoded(frame)
 
 
 def note_taken(core: ClientCore, command: Taken, now: float) -> None:
@@ -75,13 +81,13 @@ def keep_token(core: ClientCore, command: SetToken, _: float) -> None:
 def keep_new_token(core: ClientCore, command: SetToken, _: float) -> None:
     """Keep it; the handshake that was sent has an older one."""
     core.token = _token(command)
-    core.linked().new_token = core.token is not None
+    core.linked().new_token, core.linked().presented = core.token is not None, None
 
 
 def present_token(core: ClientCore, command: SetToken, now: float) -> None:
     """Keep it, and present it at once where the version has a frame for that."""
     keep_new_token(core, command, now)
-    core.present_token()
+    core.present_token(now)
 
 
 def come_back(core: ClientCore, command: SetToken, now: float) -> None:

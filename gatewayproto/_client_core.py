@@ -13,6 +13,7 @@ from gatewayproto import _client_welcome, codec
 from gatewayproto._client_endings import Ending, Next
 from gatewayproto._client_states import LINK_DEADLINES, ClientState, Limits, Link, Trigger
 from gatewayproto._client_welcome import Attach
+from gatewayproto._counters import ClientCounters, plain
 from gatewayproto._timers import Timers
 from gatewayproto.actions import (
     CaughtUp,
@@ -37,6 +38,7 @@ from gatewayproto.actions import (
 from gatewayproto.config import ClientConfig
 from gatewayproto.errors import CLOSE_NORMAL, ERRORS, ErrorCode, FrameError
 from gatewayproto.frames import Auth, ClientFrame, Ping, Pong, Resume, Resync
+from gatewayproto.metrics import ClientMetrics
 from gatewayproto.outbox import Outbox, Pending
 
 if TYPE_CHECKING:
@@ -75,6 +77,7 @@ class ClientCore:
         self.link: Link | None = None
         self.outbox = Outbox(config.max_queued)
         self.timers: Timers[Trigger] = Timers()
+        self.counters = ClientCounters()
         self.actions: list[ClientAction] = []
 
     # -- small acts ---------------------------------------------------------------------------
@@ -85,6 +88,7 @@ class ClientCore:
         return actions
 
     def emit(self, event: ClientEvent) -> None:
+        self.counters.note(event)
         self.actions.append(Emit(event))
 
     def send(self, frame: ClientFrame) -> None:
@@ -110,10 +114,22 @@ class ClientCore:
         assert self.position is not None, "a handler of a state without a session"
         return self.position
 
+    def metrics(self) -> ClientMetrics:
+        """What was counted, and how the client stands."""
+        cursor = 0 if self.position is None else self.position.cursor
+        return ClientMetrics(
+            **plain(self.counters),
+            connected=int(self.state in ATTACHED),
+            messages_waiting=len(self.outbox),
+            messages_in_flight=self.outbox.in_flight,
+            seqs_untaken=max(0, cursor - self.taken),
+        )
+
     # -- connections --------------------------------------------------------------------------
 
     def open(self, now: float) -> None:
         self.opened += 1
+        self.counters.attempts += 1
         self.link = Link(connection=self.opened, heard=now, give_up=now)
         self.state = ClientState.CONNECTING
         self.arm(Trigger.HANDSHAKE_LATE, now + self.config.handshake_timeout, now)
@@ -144,14 +160,23 @@ class ClientCore:
         floor = max(ending.floor, link.floor, link.leaving or 0.0)
         if ending.next is Next.STOP:
             self.stop(ending.code or "closed", ending.message)
-        elif ending.next is Next.NEW_TOKEN and not link.new_token:
+        elif ending.next is Next.NEW_TOKEN and not self._has_untried_token(link, now):
             self.state = ClientState.TOKEN_NEEDED
             self.not_before = now + floor
             self.rename("reconnecting")
             self.emit(TokenNeeded(code=ending.code or ErrorCode.AUTH_EXPIRED.value))
-        else:  # a token that no handshake has carried yet is tried before another is asked for
+        else:
             left = None if link.leaving is None else ErrorCode.GOING_AWAY.value
             self.retry(ending.code or left, ending.message, floor, now)
+
+    def _has_untried_token(self, link: Link, now: float) -> bool:
+        """Whether there is a token that the server had not judged when it ended the connection.
+
+        No handshake has carried it yet, and an `auth` so lately only that the end may have crossed
+        with it.
+        """
+        crossed = link.presented is None or now < link.presented + self.grace
+        return link.new_token and crossed
 
     def forget_link(self) -> None:
         self.link = None
@@ -210,6 +235,8 @@ class ClientCore:
         link.version, link.session_id = attach.version, attach.session_id
         link.epoch, link.head = attach.epoch, attach.head
         link.resync_reason, link.caught_up_due, link.nonce = attach.resync_reason, True, None
+        link.presence_version, link.health_version = attach.presence_version, attach.health_version
+        link.presence_listed = attach.presence is not None
         self.limits = Limits.of(self.config, attach.policy)
         self.timers.cancel(Trigger.HANDSHAKE_LATE)
         self.state = ClientState.LIVE
@@ -244,12 +271,23 @@ class ClientCore:
             resync_reason=attach.resync_reason,
             presence=attach.presence,
             health=attach.health,
+            presence_count=attach.presence_count,
+            presence_version=attach.presence_version,
+            health_version=attach.health_version,
         )
 
-    def present_token(self) -> None:
-        """Present fresh credentials on this connection, where the version has a frame for it."""
-        if self.token is not None and (self.linked().version or 1) > 1:
-            self.send(Auth(token=self.token))
+    def present_token(self, now: float) -> None:
+        """Present fresh credentials on this connection, where the version has a frame for it.
+
+        One that the server would not take waits for the next handshake.
+        """
+        link = self.linked()
+        if self.token is None or (link.version or 1) == 1:
+            return
+        frame = codec.encode(Auth(token=self.token))
+        if len(frame) <= self.limits.max_payload:
+            link.presented = now
+            self.send_encoded(frame)
 
     # -- the cursor ---------------------------------------------------------------------------
 
@@ -382,6 +420,7 @@ class ClientCore:
             self.end_message(message, ErrorCode.PAYLOAD_TOO_LARGE.value, _TOO_LARGE)
             return
         self.outbox.mark_written(message, now)
+        self.counters.messages_sent += 1
         self.send_encoded(message.frame)
 
     def refuse(self, request_id: str, code: str, message: str) -> None:

@@ -32,6 +32,7 @@ _REFUSALS: Final = frozenset(
         ErrorCode.INBOX_FULL,
         ErrorCode.ALREADY_ANSWERED,
         ErrorCode.INVALID_REQUEST,
+        ErrorCode.SESSION_CLOSED,
         ErrorCode.NOT_JOINED,
         ErrorCode.MALFORMED_FRAME,
         ErrorCode.PAYLOAD_TOO_LARGE,
@@ -56,6 +57,8 @@ def take_event(core: ClientCore, frame: f.EventFrame, now: float) -> None:
             replayed = frame.seq <= (link.head or 0)
         token = core.move(frame.seq, now)
         core.emit(EventReceived(seq=frame.seq, replayed=replayed, event=frame.event, token=token))
+    else:
+        core.counters.duplicates_dropped += 1
     core.note_caught_up_v1(by_frame=True)
 
 
@@ -74,6 +77,8 @@ def take_skip(core: ClientCore, frame: f.Skip, now: float) -> None:
         _miss(core, frame.first, now)
     elif frame.last >= expected:
         core.skip_to(frame.last, frame.reason, now)
+    else:
+        core.counters.duplicates_dropped += 1
 
 
 def take_caught_up(core: ClientCore, frame: f.CaughtUp, now: float) -> None:
@@ -250,8 +255,21 @@ def refuse_welcome(core: ClientCore, _: Parsed, now: float) -> None:
     core.end_bad(malformed("a second welcome"), now)
 
 
-def tell_presence(core: ClientCore, frame: f.Presence, _: float) -> None:
-    """Tell the application."""
+def tell_presence(core: ClientCore, frame: f.Presence, now: float) -> None:
+    """Tell the application what is newer than it knows; a change only of what it knows."""
+    link = core.linked()
+    wrong = _wrong_form(frame)
+    if wrong is not None:
+        core.end_bad(malformed(wrong), now)
+        return
+    if frame.version <= (-1 if link.presence_version is None else link.presence_version):
+        return
+    if frame.from_version is not None and not (
+        link.presence_listed and frame.from_version == link.presence_version
+    ):
+        core.end_bad(malformed("a change of a presence list that was never told"), now)
+        return
+    link.presence_version, link.presence_listed = frame.version, frame.presence_count is None
     core.emit(
         PresenceReceived(
             version=frame.version,
@@ -259,13 +277,27 @@ def tell_presence(core: ClientCore, frame: f.Presence, _: float) -> None:
             joined=frame.joined,
             left=frame.left,
             entries=frame.entries,
+            presence_count=frame.presence_count,
         )
     )
 
 
+def _wrong_form(frame: f.Presence) -> str | None:
+    """What is wrong with the form of a frame that has three."""
+    change = (frame.from_version, frame.joined, frame.left)
+    forms = [any(field is not None for field in change)]
+    forms += [frame.entries is not None, frame.presence_count is not None]
+    if sum(forms) != 1 or (forms[0] and None in change):
+        return "a presence that is no change, no list and no count"
+    return None
+
+
 def tell_health(core: ClientCore, frame: f.Health, _: float) -> None:
-    """Tell the application."""
-    core.emit(HealthReceived(version=frame.version, health=frame.health))
+    """Tell the application what is newer than it knows."""
+    link = core.linked()
+    if frame.version > (-1 if link.health_version is None else link.health_version):
+        link.health_version = frame.version
+        core.emit(HealthReceived(version=frame.version, health=frame.health))
 
 
 def prepare_to_leave(core: ClientCore, frame: f.GoingAway, now: float) -> None:

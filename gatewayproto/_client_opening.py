@@ -102,7 +102,7 @@ def _follow_up(core: ClientCore, attach: Attach, now: float) -> None:
     """What a welcome leaves to do: a new token, messages, a hole, a wish for a snapshot."""
     link = core.linked()
     if link.new_token:
-        core.present_token()
+        core.present_token(now)
     core.flush(now)
     if attach.version == 1:
         _name_trimmed_v1(core, attach, now)

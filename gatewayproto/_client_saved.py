@@ -102,4 +102,7 @@ def _token(position: _Position) -> ResumeToken:
 
 
 def _shift(link: Link, seconds: float) -> Link:
-    return evolve(link, heard=link.heard + seconds, give_up=link.give_up + seconds)
+    presented = None if link.presented is None else link.presented + seconds
+    return evolve(
+        link, heard=link.heard + seconds, give_up=link.give_up + seconds, presented=presented
+    )

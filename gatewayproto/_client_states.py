@@ -176,7 +176,10 @@ class Link:
     - `asked_from`: where the client stood when it last asked for what is missing.
     - `asked_snapshot`: its handshake asked for a snapshot; `dropped`: its handshake found local
       state ahead of the server's, so that the next welcome is one to a new start.
-    - `new_token`: a token came after the handshake was written.
+    - `new_token`: a token came after the handshake was written; `presented`: when `auth` carried
+      it, if it did.
+    - `presence_version`, `health_version`: as the server told last; `presence_listed`: the
+      application knows the list of that version.
     - `floor`: seconds that the next attempt must wait at least.
     - `leaving`: the same as `going_away` gave it; nothing is written any more.
     - `heard`: when the server last gave a sign of life; `give_up`: when the silence is too long.
@@ -194,6 +197,10 @@ class Link:
     asked_snapshot: bool = False
     dropped: bool = False
     new_token: bool = False
+    presented: float | None = None
+    presence_version: int | None = None
+    presence_listed: bool = False
+    health_version: int | None = None
     rejection: Rejection | None = None
     floor: float = 0.0
     leaving: float | None = None

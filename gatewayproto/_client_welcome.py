@@ -18,7 +18,8 @@ from gatewayproto.frames import Hello, Join, Object, Policy, PresenceEntry, Welc
 class Attach:
     """A welcome that was read and makes sense, whatever the version. Fields as in the welcome.
 
-    `head` is the newest seq as of the attach; None where a version 1 server does not say.
+    `head` is the newest seq as of the attach; None where a version 1 server does not say. What it
+    tells of versions and of the number of clients is read in version 2 alone.
     """
 
     version: int
@@ -32,6 +33,9 @@ class Attach:
     presence: tuple[PresenceEntry, ...] | None
     health: Object | None
     policy: Policy | None
+    presence_count: int | None = None
+    presence_version: int | None = None
+    health_version: int | None = None
 
     @property
     def resync_required(self) -> bool:
@@ -152,6 +156,9 @@ def _read_v2(parsed: Parsed, version: int, held: ResumeToken | None) -> Attach:
         presence=welcome.presence,
         health=welcome.health,
         policy=welcome.policy,
+        presence_count=welcome.presence_count,
+        presence_version=welcome.presence_version,
+        health_version=welcome.health_version,
     )
     if not attach.resumed:
         _check_new(attach, held)

@@ -6,18 +6,24 @@ is said by the table in `gatewayproto.connection`.
 Spec: Errors; Lagging.
 """
 
+from collections import deque
 from enum import StrEnum
+from itertools import groupby
+from operator import itemgetter
 
 from attrs import define, field
 
+from gatewayproto import _gateway_pushes as pushes
 from gatewayproto import codec
+from gatewayproto._counters import Sent
 from gatewayproto._gateway_context import Context
 from gatewayproto.actions import SubscriberLagged, SubscriberLeft
 from gatewayproto.credit import Credit
 from gatewayproto.delivery import Delivery, Pumped
 from gatewayproto.errors import ERRORS, ErrorCode
 from gatewayproto.handshake import Request, error_fields
-from gatewayproto.inputs import ConnectionOpened
+from gatewayproto.inputs import Accept, ConnectionOpened
+from gatewayproto.rates import Bucket
 from gatewayproto.session import Session
 
 
@@ -26,6 +32,8 @@ class State(StrEnum):
 
     OPENING = "opening"
     JOINING = "joining"
+    PREPARING = "preparing"
+    STORING = "accepted, to be stored"
     LIVE_V1 = "live, version 1"
     LIVE_V2 = "live, version 2"
     CLOSED = "closed"
@@ -36,8 +44,15 @@ class Link:
     """One connection. `number` is its driver's name for it.
 
     `token` is the upgrade's, for a handshake that carries none. `held` are the answers to what
+    came before the welcome, which nothing precedes, and `held_size` their bytes. `accepted` is the
+    decision on a handshake that waits for a snapshot of `awaited`. `frames` and `recoveries` say
+    how much the peer may send. `last_sign` is when the peer last showed a sign of life,
+    `last_ping` when it was last pinged. `expires` is when its credentials do; `reviewing` tells
+    that the application decides on fresh ones, and `next_token` is the newest that came meanwhile.
     came before the welcome, which nothing precedes, and `held_size` their bytes. `last_sign` is
-    when the peer last showed a sign of life, `last_ping` when it was last pinged.
+    when the peer last showed a sign of life, `last_ping` when it was last pinged. `storing` is the
+    session that the connection may join, as `principal`, once that is stored. `waiting` are
+    answers to messages and the records they wait for, and `waiting_size` their bytes.
     """
 
     number: int
@@ -45,18 +60,31 @@ class Link:
     credit: Credit
     path: str = ""
     peer: str = ""
+    address: str = ""
     timestamp: float = 0.0
     token: str | None = field(default=None, repr=False)
     state: State = State.OPENING
     request: Request | None = None
+    accepted: Accept | None = None
+    awaited: Session | None = None
     session: Session | None = None
     delivery: Delivery | None = None
     client_id: str = ""
+    capabilities: tuple[str, ...] = ()
+    expires: float | None = None
+    reviewing: bool = False
+    next_token: str | None = field(default=None, repr=False)
     held: list[bytes] = field(factory=list)
     held_size: int = 0
     violations: int = 0
     last_sign: float = 0.0
     last_ping: float = 0.0
+    frames: Bucket | None = None
+    recoveries: Bucket | None = None
+    storing: Session | None = None
+    principal: str | None = None
+    waiting: deque[tuple[int, bytes]] = field(factory=deque)
+    waiting_size: int = 0
 
     @classmethod
     def open(cls, opened: ConnectionOpened, context: Context, now: float) -> "Link":
@@ -67,10 +95,13 @@ class Link:
             Credit(context.config.send_window, context.config.answer_window, owed_since=now),
             opened.path,
             opened.peer,
+            opened.address,
             opened.timestamp,
             _upgrade_token(opened),
             last_sign=now,
             last_ping=now,
+            frames=Bucket.full(context.config.frame_rate, now),
+            recoveries=Bucket.full(context.config.recovery_rate, now),
         )
         link.arm(now + context.config.handshake_timeout)
         return link
@@ -82,41 +113,76 @@ class Link:
 
     # -- sending ------------------------------------------------------------------------------
 
-    def answer(self, frame: bytes, now: float) -> None:
-        """Send an answer, unless the peer leaves too many of them unread."""
+    def answer(
+        self,
+        frame: bytes,
+        now: float,
+        *,
+        kind: Sent = "answer",
+        else_close: ErrorCode = ErrorCode.SLOW_CONSUMER,
+    ) -> None:
+        """Send what waits for no room, unless the peer leaves too much of it unread."""
         if self.state is State.CLOSED:
             return
         if not self.credit.answer_fits(len(frame)):
-            self.close(ErrorCode.SLOW_CONSUMER, now)
+            self.close(else_close, now)
             return
         self.credit.charge_answer(len(frame), now)
-        self.context.effects.send((self.number,), [frame])
+        self.context.effects.send((self.number,), [frame], kind)
+
+    def answer_stored(self, frame: bytes, now: float) -> None:
+        """Send an answer once every record that was given is stored, unless too many wait."""
+        _, session = self.live()
+        ledger = session.ledger
+        if ledger is None or ledger.unstored == 0:
+            self.answer(frame, now)
+            return
+        self.waiting_size += len(frame)
+        if self.waiting_size > self.context.config.answer_window:
+            self.close(ErrorCode.RATE_LIMITED, now)
+            return
+        self.waiting.append((ledger.given, frame))
+        ledger.answering[self.number] = None
 
     def answer_error(
-        self, code: ErrorCode, detail: str, now: float, *, request_id: str | None = None
+        self,
+        code: ErrorCode,
+        detail: str,
+        now: float,
+        *,
+        request_id: str | None = None,
+        retry_after: float | None = None,
     ) -> None:
         """Answer with an `error` and go on."""
-        fields = error_fields("error", code, detail, request_id=request_id)
+        fields = error_fields(
+            "error", code, detail, request_id=request_id, retry_after_seconds=retry_after
+        )
         self.answer(codec.encode_object(fields), now)
 
     def pump(self, now: float) -> None:
-        """Send what is owed, as far as there is credit."""
+        """Send what is owed, as far as there is credit; in a sealed session it comes to an end."""
         if self.state is State.CLOSED:
             return
         delivery, session = self.live()
         config = self.context.config
         pumped = delivery.pump(session, now, max_lags=config.max_lags, lag_period=config.lag_period)
         if self.carry_out(pumped, now):
-            ready = self.context.subscribers[session.session_id].ready
-            if delivery.at_head(session):
-                ready[self.number] = delivery
+            if pumped.waits:
+                self.context.want_snapshot(session, now)
+            subscribers = self.context.subscribers[session.session_id]
+            if session.sealed and delivery.at_head(session):
+                self.close(ErrorCode.SESSION_CLOSED, now)
+            elif delivery.at_head(session):
+                subscribers.ready[self.number] = delivery
+                pushes.catch_up(self.context, subscribers, delivery, now)
             else:
-                ready.pop(self.number, None)
+                subscribers.ready.pop(self.number, None)
 
     def carry_out(self, pumped: Pumped, now: float) -> bool:
         """Send, tell and close as a turn of delivery says; False when it has closed."""
-        effects = self.context.effects
+        effects, counters = self.context.effects, self.context.counters
         if pumped.lagged_at is not None and self.session is not None:
+            counters.lags += 1
             effects.emit(
                 SubscriberLagged(
                     connection=self.number,
@@ -124,7 +190,11 @@ class Link:
                     position=pumped.lagged_at,
                 )
             )
-        effects.send((self.number,), pumped.frames)
+        if pumped.begun:
+            counters.resyncs.update(pumped.begun)
+        counters.snapshots += pumped.completed
+        for kind, frames in groupby(pumped.frames, key=itemgetter(0)):
+            effects.send((self.number,), [frame for _, frame in frames], kind)
         if pumped.close is not None:
             self.close(pumped.close, now)
         return pumped.close is None
@@ -144,6 +214,8 @@ class Link:
         # What is owed from now on can be overdue no earlier than this.
         owed_since = credit.owed_since if credit.outstanding else now
         deadlines.append(owed_since + config.stall_timeout)
+        if self.expires is not None:
+            deadlines.append(self.expires)
         self.arm(min(deadlines))
 
     def arm(self, deadline: float) -> None:
@@ -165,24 +237,37 @@ class Link:
 
     def forget(self, now: float) -> None:
         """The connection is no more; its session stays."""
+        self.stop_awaiting(now)
         self.detach(now)
         self.state = State.CLOSED
         self.context.timers.cancel(("connection", self.number))
         self.context.ended.append(self.number)
 
+    def stop_awaiting(self, now: float) -> None:
+        """Wait no longer, for a snapshot or for the store, before the welcome."""
+        if self.awaited is not None:
+            self.context.stop_awaiting(self.awaited, self.number, now)
+        self.accepted = self.awaited = None
+
     def detach(self, now: float) -> None:
         """Stop following the session."""
-        if self.session is None:
+        session = self.session
+        if session is None:
             return
-        self.context.unfollow(self.session, self.number, now)
+        # What is still to be answered the client asks again after its next welcome.
+        self.waiting.clear()
+        self.waiting_size = 0
+        session.stop_answering(self.number)
+        self.context.unfollow(session, self.number, now)
         self.context.effects.emit(
             SubscriberLeft(
                 connection=self.number,
-                session_id=self.session.session_id,
+                session_id=session.session_id,
                 client_id=self.client_id,
             )
         )
         self.session = self.delivery = None
+        self.context.expire_unfollowed(session)
 
 
 def _upgrade_token(opened: ConnectionOpened) -> str | None:

@@ -15,16 +15,21 @@ from gatewayproto.errors import ErrorCode, FrameError
 from gatewayproto.frames import Ping, Pong, PresenceEntry
 from gatewayproto.handshake import Decision, Refusal, Request, error_fields
 from gatewayproto.inputs import Accept, Reject
+from gatewayproto.presence import Told
 from gatewayproto.session import Session
 
 
 def read_handshake(link: Link, parsed: Parsed, now: float) -> None:
     """Read the handshake and ask the application."""
+    wait = link.context.rates.handshakes.take(link.address, now)
     request = handshake.read(parsed, link.context.config)
     if isinstance(request, Refusal):
         _refuse(link, request, now)
         return
     link.request = request
+    if wait is not None:
+        _reject(link, ErrorCode.RATE_LIMITED, "too many handshakes", now, retry_after=wait)
+        return
     link.state = State.JOINING
     link.context.timers.cancel(("connection", link.number))
     link.context.effects.emit(
@@ -69,24 +74,93 @@ def reject_malformed(link: Link, error: FrameError, now: float) -> None:
 
 def accept(link: Link, accepted: Accept, now: float) -> None:
     """Decide by the session as it stands now, and attach."""
+    link.expires = None if accepted.expires_in is None else now + accepted.expires_in
+    _decide(link, accepted, now)
+
+
+def _decide(link: Link, accepted: Accept, now: float) -> None:
     request, principal = link.request, accepted.principal
     assert request is not None
-    session = link.context.sessions.get(request.session_id or "")
+    session = link.context.session_of(request.session_id)
     decision = handshake.decide(request, session, principal)
     if isinstance(decision, ErrorCode):
         _reject(link, decision, "the session is another agent's", now)
         return
-    session = decision.session or link.context.open_session(request.agent_id, principal)
-    if session is None:
-        after = link.context.config.retry_after
-        _reject(link, ErrorCode.RATE_LIMITED, "too many sessions", now, retry_after=after)
+    if decision.session is None:
+        wait = _session_limit(link, principal, now)
+        if wait is not None:
+            _reject(link, ErrorCode.RATE_LIMITED, "too many sessions", now, retry_after=wait)
+            return
+    session = decision.session or link.context.open_session(request.agent_id, principal, now)
+    link.context.begin(session, now)
+    if session.ledger is None or session.ledger.based:
+        _enter(link, accepted, decision, session, now)
         return
-    _attach(link, request, decision, session, now)
+    link.accepted, link.awaited = accepted, session
+    link.state = State.STORING
+    link.context.await_store(session, link.number)
+
+
+def attach_stored(link: Link, _: int, now: float) -> None:
+    """The session is stored: decide again, by what it is now, and attach."""
+    request, accepted, session = link.request, link.accepted, link.awaited
+    assert request is not None
+    assert accepted is not None
+    assert session is not None
+    named = session if session.session_id == request.session_id else None
+    decision = handshake.decide(request, named, accepted.principal)
+    assert isinstance(decision, Decision)  # it was none else when it was accepted
+    link.stop_awaiting(now)
+    _enter(link, accepted, decision, session, now)
+
+
+def _enter(link: Link, accepted: Accept, decision: Decision, session: Session, now: float) -> None:
+    """Attach, or wait for the snapshot that the welcome announces."""
+    assert link.request is not None
+    if decision.snapshot and decision.state(link.request.version) is None:
+        _prepare(link, accepted, session, now)
+    else:
+        _attach(link, link.request, decision, session, now)
+
+
+def _session_limit(link: Link, principal: str | None, now: float) -> float | None:
+    """None where this client may open a session, else the seconds that it has to wait."""
+    if link.context.is_full:
+        return link.context.config.retry_after
+    # Principals and addresses are apart, whatever they are called.
+    key = f"address {link.address}" if principal is None and link.address else ""
+    if principal is not None:
+        key = f"principal {principal}"
+    return link.context.rates.sessions.take(key, now)
+
+
+def _prepare(link: Link, accepted: Accept, session: Session, now: float) -> None:
+    """Hold the welcome until the application has built the snapshot that leaves with it."""
+    link.accepted, link.awaited = accepted, session
+    link.state = State.PREPARING
+    link.context.await_snapshot(session, link.number)
+    link.context.want_snapshot(session, now)
+
+
+def accept_again(link: Link, _: object, now: float) -> None:
+    """Decide anew: a snapshot has come, or the session's epoch has changed."""
+    accepted = link.accepted
+    assert accepted is not None
+    link.stop_awaiting(now)
+    link.state = State.JOINING
+    _decide(link, accepted, now)
+
+
+def reject_unprepared(link: Link, _: object, now: float) -> None:
+    """The application has built no snapshot that is any good."""
+    _reject(link, ErrorCode.INTERNAL_ERROR, "no snapshot could be had", now)
 
 
 def _attach(link: Link, request: Request, decision: Decision, session: Session, now: float) -> None:
     delivery = _delivery(link, request, decision, session)
-    link.client_id = link.context.ids()
+    state = decision.state(request.version)
+    sequence = decision.since if state is None else state.cursor
+    link.client_id, link.capabilities = link.context.ids(), request.capabilities
     link.session, link.delivery = session, delivery
     link.state = State.LIVE_V1 if request.version == 1 else State.LIVE_V2
     entry = PresenceEntry(
@@ -95,24 +169,48 @@ def _attach(link: Link, request: Request, decision: Decision, session: Session, 
         connected_at=link.timestamp,
         client=request.client,
     )
-    link.context.follow(session, delivery, entry)
+    _count(link, decision)
+    link.context.follow(session, delivery, entry, now)
     link.context.effects.emit(
         SubscriberJoined(
             connection=link.number,
             session_id=session.session_id,
             client_id=link.client_id,
             resumed=decision.session is not None,
-            sequence=session.journal.cursor if delivery.due else delivery.position,
+            sequence=sequence,
             resync_reason=decision.reason,
         )
     )
     link.last_sign = link.last_ping = now
     link.watch(now)
-    _welcome(link, encode_welcome(link.context, request, decision, session), now)
+    _welcome(link, _written(link, request, decision, session, sequence), now)
     held, link.held, link.held_size, link.request = link.held, [], 0, None
     for frame in held:
         link.answer(frame, now)
     link.pump(now)
+
+
+def _count(link: Link, decision: Decision) -> None:
+    counters = link.context.counters
+    if decision.session is None:
+        counters.handshakes["opened"] += 1
+        if decision.reason is not None:  # there is no snapshot that would count it
+            counters.resyncs[decision.reason] += 1
+    else:
+        counters.handshakes["resynced" if decision.reason else "resumed"] += 1
+
+
+def _written(
+    link: Link, request: Request, decision: Decision, session: Session, sequence: int
+) -> bytes:
+    """The welcome; what it tells is where the pushes begin."""
+    context = link.context
+    welcome, listed = encode_welcome(context, request, decision, session, sequence)
+    if link.state is State.LIVE_V2 and context.config.push_interval is not None:
+        subscribers = context.subscribers[session.session_id]
+        version = subscribers.presence_version
+        subscribers.told[link.number] = Told(version, listed, context.health_version)
+    return welcome
 
 
 def _welcome(link: Link, welcome: bytes, now: float) -> None:
@@ -121,14 +219,13 @@ def _welcome(link: Link, welcome: bytes, now: float) -> None:
     # After a second version 1 handshake, what was sent before it may still be on its way: the
     # snapshot then waits for its room, as of the cursor that the welcome names.
     at_once = link.credit.outstanding == 0
-    link.answer(welcome, now)
+    link.answer(welcome, now, kind="welcome")
     if link.state is not State.CLOSED:
         link.carry_out(delivery.attach(session, now, at_once=at_once), now)
 
 
 def _delivery(link: Link, request: Request, decision: Decision, session: Session) -> Delivery:
     head = session.journal.cursor
-    snapshot = decision.session is not None and decision.reason is not None
     return Delivery(
         connection=link.number,
         version=request.version,
@@ -137,7 +234,8 @@ def _delivery(link: Link, request: Request, decision: Decision, session: Session
         replay_until=head,
         attach_target=None if request.version == 1 else head,
         credit=link.credit,
-        due=SnapshotDue(decision.reason) if snapshot and decision.reason else None,
+        sent=0 if decision.keeps_position else None,
+        due=SnapshotDue(decision.snapshot) if decision.snapshot else None,
     )
 
 
@@ -146,9 +244,22 @@ def reject_by_application(link: Link, command: Reject, now: float) -> None:
     _reject(link, command.code, command.message, now, retry_after=command.retry_after_seconds)
 
 
+def reject_flood(link: Link, wait: float, now: float) -> None:
+    """The client sends more frames than one may."""
+    _reject(link, ErrorCode.RATE_LIMITED, "too many frames", now, retry_after=wait)
+
+
 def reject_late(link: Link, _: object, now: float) -> None:
     """No handshake came in time."""
     _reject(link, ErrorCode.HANDSHAKE_TIMEOUT, "no handshake came in time", now)
+
+
+def turn_away(link: Link, _: object, now: float) -> None:
+    """Reject: this gateway takes nobody any more."""
+    draining = link.context.draining
+    assert draining is not None
+    code, after = ErrorCode.GOING_AWAY, draining.after
+    _reject(link, code, "the gateway takes no new clients", now, retry_after=after)
 
 
 def drop_command(link: Link, command: object, _: float) -> None:
@@ -168,5 +279,6 @@ def _reject(
 
 def _refuse(link: Link, refusal: Refusal, now: float) -> None:
     frame = codec.encode_object(refusal.fields(link.context.config))
-    link.context.effects.send((link.number,), [frame])
+    link.context.counters.reject(refusal.code)
+    link.context.effects.send((link.number,), [frame], "rejection")
     link.close(refusal.code, now)

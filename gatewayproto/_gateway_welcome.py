@@ -5,21 +5,22 @@ Spec: The welcome; Version 1.
 
 from typing import Final
 
+from attrs import evolve
+
 from gatewayproto import codec, versions
 from gatewayproto._gateway_context import Context
-from gatewayproto.frames import Features, Object, Policy, PresenceEntry, Welcome
+from gatewayproto.frames import Features, Object, Policy, Welcome
 from gatewayproto.handshake import Decision, Request
 from gatewayproto.session import Session
-from gatewayproto.subscribers import Subscribers
 
-_COMMON_METHODS: Final = ("hello", "join", "message", "ping", "pong", "leave")
+_COMMON_METHODS: Final = ("hello", "join", "message", "abort", "ping", "pong", "leave")
 _FEATURES: Final = {
     1: Features(
         methods=_COMMON_METHODS,
         events=("hello_ok", "joined", "replay", "snapshot", "response", "error", "ping", "pong"),
     ),
     2: Features(
-        methods=(*_COMMON_METHODS, "resume", "resync"),
+        methods=(*_COMMON_METHODS, "resume", "resync", "auth"),
         events=(
             "hello_ok",
             "joined",
@@ -34,35 +35,41 @@ _FEATURES: Final = {
             "message_nack",
             "ping",
             "pong",
+            "going_away",
         ),
     ),
 }
+_PUSHES: Final = ("presence", "health")
 
 
 def encode_welcome(
-    context: Context, request: Request, decision: Decision, session: Session
-) -> bytes:
-    """Write the welcome; the subscriber itself is in its presence list already.
+    context: Context, request: Request, decision: Decision, session: Session, sequence: int
+) -> tuple[bytes, bool]:
+    """Write the welcome, and tell whether it lists who is connected, the subscriber among them.
+
+    `sequence` is the seq after which delivery goes on.
 
     A list of more than `presence_max` clients, or one that the peer's `max_payload` has no room
     for, is left out: `presence_count` is always there. So are the health and the
     features where they do not fit.
     """
-    fields = codec.to_object(_welcome(context, request, decision, session))
+    fields = codec.to_object(_welcome(context, request, decision, session, sequence))
     if request.version == 1:
         fields["session_id"] = versions.join_session_id(session.session_id, session.epoch)
         del fields["epoch"]
         fields["head"] = session.journal.cursor
         fields["cursor"] = _cursor_v1(request, decision)
-    return _fit(fields, request.max_payload)
+    frame = _fit(fields, request.max_payload)
+    return frame, "presence" in fields
 
 
-def _welcome(context: Context, request: Request, decision: Decision, session: Session) -> Welcome:
+def _welcome(
+    context: Context, request: Request, decision: Decision, session: Session, sequence: int
+) -> Welcome:
     hello = request.kind == "hello"
     subscribers = context.subscribers[session.session_id]
     server = context.config.versions
     resumed = decision.session is not None
-    snapshot = resumed and decision.reason is not None
     head = session.journal.cursor
     return Welcome(
         type="hello_ok" if hello else "joined",
@@ -78,15 +85,22 @@ def _welcome(context: Context, request: Request, decision: Decision, session: Se
         oldest_cursor=session.floor(request.version) + 1,
         resync_required=decision.reason is not None,
         resync_reason=decision.reason,
-        sequence=head if snapshot else decision.since,
-        presence=_listed(subscribers, context.config.presence_max),
+        sequence=sequence,
+        presence=subscribers.listed(context.config.presence_max),
         presence_count=len(subscribers.presence),
         presence_version=subscribers.presence_version,
         health=context.health,
         health_version=context.health_version,
-        features=_FEATURES[request.version],
+        features=_features(context, request.version),
         policy=_policy(context),
     )
+
+
+def _features(context: Context, version: int) -> Features:
+    features = _FEATURES[version]
+    if version == 1 or context.config.push_interval is None:
+        return features
+    return evolve(features, events=(*(features.events or ()), *_PUSHES))
 
 
 def _policy(context: Context) -> Policy:
@@ -105,12 +119,6 @@ def _cursor_v1(request: Request, decision: Decision) -> int:
     if decision.reason is None:
         return decision.since
     return request.since if decision.reason == "trimmed" else 0
-
-
-def _listed(subscribers: Subscribers, maximum: int) -> tuple[PresenceEntry, ...] | None:
-    if len(subscribers.presence) > maximum:
-        return None
-    return tuple(subscribers.presence.values())
 
 
 def _fit(fields: Object, max_bytes: int) -> bytes:

@@ -47,6 +47,23 @@ class CloseConnection:
     reason: str = ""
 
 
+@frozen(kw_only=True)
+class Persist:
+    """Store a record of a session; say `Persisted` once it would outlive a crash.
+
+    Only a gateway that is set to write ahead gives these. `number` counts 1, 2, 3 … for each
+    session, without holes. `record` is plain JSON data with a `kind`; it holds what clients sent
+    and were sent, so keep it as you keep secrets. What depends on a record leaves the machine
+    after it was confirmed.
+
+    Spec: the architecture page, "Write ahead"; the how-to "Store sessions".
+    """
+
+    session_id: str
+    number: int
+    record: Object = field(repr=False)
+
+
 # -- the gateway's events ---------------------------------------------------------------------
 
 
@@ -66,6 +83,37 @@ class JoinRequested:
     peer: str = ""
     client: ClientInfo | None = None
     capabilities: tuple[str, ...] = ()
+
+
+@frozen(kw_only=True)
+class AuthRequested:
+    """A welcomed client presents fresh credentials; answer with `Accept` or `Reject`, at leisure.
+
+    `join` is the handshake of this connection as if it came now, with the new token: to judge the
+    one like the other is right. No second one comes for a connection before the first is answered;
+    what the client presents meanwhile waits, the newest of it. Events go on being delivered.
+
+    Spec: Credentials.
+    """
+
+    connection: int
+    session_id: str
+    client_id: str
+    join: JoinRequested
+
+
+@frozen(kw_only=True)
+class AbortRequested:
+    """A client asks to stop the run `run_id`, the one that answers `request_id`, or what runs.
+
+    Nothing is owed to the client: that the run has ended is told by its final event. An abort may
+    come more than once, and too late. Spec: Client to server.
+    """
+
+    connection: int
+    session_id: str
+    run_id: str | None
+    request_id: str | None
 
 
 @frozen(kw_only=True)
@@ -111,6 +159,23 @@ class SubscriberLagged:
 
 
 @frozen(kw_only=True)
+class SnapshotNeeded:
+    """Somebody needs a session's state, which the application builds: answer `SnapshotReady`.
+
+    A state of this `epoch` as of `cursor`, the head at this moment, or later is good for everybody
+    who waits; an earlier one may be, and is refused where it is not. `attempt` counts from 1 and
+    goes up for every answer that left somebody waiting.
+
+    Spec: Snapshots.
+    """
+
+    session_id: str
+    epoch: str
+    cursor: int
+    attempt: int
+
+
+@frozen(kw_only=True)
 class MessageReceived:
     """A message entered a session's inbox, once. Answer with `Complete` when it is done."""
 
@@ -139,25 +204,54 @@ class SessionExpired:
 
 
 @frozen(kw_only=True)
-class CommandDropped:
-    """A lawful command came too late: its connection or session is gone. Nothing happened."""
+class SessionClosed:
+    """A session was sealed at `cursor`: that stays its newest seq, and it expires in time."""
 
-    command: Literal["accept", "reject", "publish", "complete", "change_epoch"]
+    session_id: str
+    cursor: int
+
+
+@frozen(kw_only=True)
+class DrainFinished:
+    """The gateway drains, and no connection is left. Told once."""
+
+
+@frozen(kw_only=True)
+class CommandDropped:
+    """A lawful command came too late: its connection or session is gone. Nothing happened.
+
+    A `publish` comes too late for a session that was closed, too.
+    """
+
+    command: Literal[
+        "accept",
+        "reject",
+        "publish",
+        "complete",
+        "change_epoch",
+        "close_session",
+        "snapshot_ready",
+    ]
     target: int | str
 
 
 GatewayEvent = (
     JoinRequested
+    | AuthRequested
+    | AbortRequested
     | SessionOpened
     | SubscriberJoined
     | SubscriberLeft
     | SubscriberLagged
+    | SnapshotNeeded
     | MessageReceived
     | Published
     | SessionExpired
+    | SessionClosed
+    | DrainFinished
     | CommandDropped
 )
-GatewayAction = SendFrames | CloseConnection | Emit[GatewayEvent]
+GatewayAction = SendFrames | CloseConnection | Persist | Emit[GatewayEvent]
 
 # -- the client's actions ---------------------------------------------------------------------
 
@@ -224,7 +318,8 @@ class Joined:
     `resumed` false: drop local state and start from an empty one at 0. So it is, too, where a
     version 1 server turns out to be behind the client and everything is asked for again.
     With `resync_required` on a resumed session a `SnapshotReceived` follows before anything else.
-    `cursor` is the head as of this attach.
+    `cursor` is the head as of this attach. `presence_version` and `health_version` say where the
+    changes in `PresenceReceived` and `HealthReceived` begin.
 
     Spec: The welcome; Version 1.
     """
@@ -241,6 +336,9 @@ class Joined:
     resync_reason: str | None
     presence: tuple[PresenceEntry, ...] | None
     health: Object | None
+    presence_count: int | None = None
+    presence_version: int | None = None
+    health_version: int | None = None
 
 
 @frozen(kw_only=True)
@@ -330,18 +428,24 @@ class OutcomeUnknown:
 
 @frozen(kw_only=True)
 class PresenceReceived:
-    """Who is connected changed; the fields are the frame's."""
+    """Who is connected changed; the fields are the frame's.
+
+    Either `joined` and `left` change the list that was as of `from_version`, and that was the last
+    one told; or `entries` is the whole list; or `presence_count` is all that is told. `version`
+    rises from one to the next. Spec: Presence.
+    """
 
     version: int
     from_version: int | None
     joined: tuple[PresenceEntry, ...] | None
     left: tuple[str, ...] | None
     entries: tuple[PresenceEntry, ...] | None
+    presence_count: int | None = None
 
 
 @frozen(kw_only=True)
 class HealthReceived:
-    """The gateway's health changed."""
+    """The gateway's health changed; `version` rises from one to the next. Spec: Health."""
 
     version: int
     health: Object

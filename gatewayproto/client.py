@@ -49,6 +49,7 @@ from gatewayproto.inputs import (
     TransportClosed,
     TransportOpened,
 )
+from gatewayproto.metrics import ClientMetrics
 
 if TYPE_CHECKING:
     import random
@@ -133,6 +134,10 @@ class Client:
     def next_deadline(self) -> float | None:
         """When `TimerExpired` is due next, by the clock of `now`; None for never."""
         return self._core.timers.next_deadline
+
+    def metrics(self) -> ClientMetrics:
+        """What it has counted since it was made, and how it stands now. Changes nothing."""
+        return self._core.metrics()
 
     def handle(self, input_: ClientInput, *, now: float) -> tuple[ClientAction, ...]:
         """Take one input; give what is to be done, in order.
@@ -313,7 +318,7 @@ def _row_attached(state: ClientState) -> _Row:
         _T.NACK: handled(live.take_nack, state),
         _T.PING: handled(live.answer_ping, state),
         _T.PONG: handled(live.note_pong, state),
-        _T.PRESENCE: handled(live.tell_presence, state),
+        _T.PRESENCE: handled(live.tell_presence, state, *_AWAY),
         _T.HEALTH: handled(live.tell_health, state),
         _T.GOING_AWAY: handled(live.prepare_to_leave, state),
         _T.UNKNOWN: ignored(state),

@@ -12,6 +12,7 @@ from attrs import Attribute, asdict, field, frozen, validators
 from gatewayproto.backoff import Backoff
 from gatewayproto.frames import DEFAULT_MAX_PAYLOAD, MAX_INT, MIN_MAX_PAYLOAD, ClientInfo
 from gatewayproto.projection import Projection, Transcript
+from gatewayproto.rates import Rate
 from gatewayproto.versions import VersionRange
 
 _LARGEST_EVENT = DEFAULT_MAX_PAYLOAD - 512
@@ -22,16 +23,27 @@ _SHORTEST = 0.001
 _LONGEST = 1e9
 
 
-def _seconds(_: object, attribute: "Attribute[float]", value: float) -> None:
+def _seconds(_: object, attribute: "Attribute[Any]", value: float) -> None:
     """A time that a clock can tell from no time at all, and that fits in milliseconds."""
     if not _SHORTEST <= value <= _LONGEST:
         raise ValueError(f"{attribute.name} must be {_SHORTEST} to {_LONGEST} seconds, not {value}")
+
+
+def _seconds_or_none(instance: object, attribute: "Attribute[Any]", value: Any) -> None:
+    """The same where there may be none."""
+    if value is not None:
+        _seconds(instance, attribute, value)
 
 
 def _count(minimum: int, maximum: int = MAX_INT) -> Callable[..., None]:
     return validators.and_(
         validators.instance_of(int), validators.ge(minimum), validators.le(maximum)
     )
+
+
+def _rate(_: object, attribute: "Attribute[Any]", value: object) -> None:
+    if value is not None and not isinstance(value, Rate):
+        raise TypeError(f"{attribute.name} must be a Rate or None, not {type(value).__name__}")
 
 
 def _text(_: object, attribute: "Attribute[Any]", value: object) -> None:
@@ -80,8 +92,23 @@ class GatewayConfig:
     - `max_open_runs`: runs of one session without their final event.
     - `max_connections`, `max_sessions`: above them a newcomer is `rate_limited`, to come again
       after `retry_after` seconds.
-    - `presence_max`: clients of a session listed in a welcome; above it only their number.
+    - `frame_rate`: frames that one connection may send; `recovery_rate`: recoveries on one
+      connection, those aside that are merged into another; `connection_rate`, `handshake_rate`:
+      connections and handshakes from one network address; `session_rate`: sessions that one
+      principal opens, or one address where there is no authentication. Each is a `Rate`, or None
+      for no limit; what goes beyond is `rate_limited`.
+    - `presence_max`: clients of a session listed in a welcome or a push; above it only their
+      number.
+    - `push_interval`: the least seconds between two pushes of one session's presence, and between
+      two of the health; None for no pushes.
+    - `write_ahead`: what clients are sent leaves only after `Persisted` confirmed its record.
+      `max_unstored` bounds a session's records that are not confirmed, `max_unstored_bytes` the
+      bytes of the events that wait for it; every `checkpoint_every` records a session gives one
+      that holds all of it, and makes those before it superfluous.
     - `projection`: makes a session's projection, the reducer that its snapshots come from.
+    - `application_snapshots`: the application builds them instead, when `SnapshotNeeded` asks for
+      one, within `snapshot_timeout` seconds and `max_snapshot_tries` answers; a state is at most
+      `max_snapshot` bytes, and the newest of each session is kept for whoever it is good for.
 
     Spec: The welcome; Lagging; Requests.
     """
@@ -108,8 +135,22 @@ class GatewayConfig:
     max_connections: int = field(default=100_000, validator=_count(1))
     max_sessions: int = field(default=100_000, validator=_count(1))
     retry_after: float = field(default=5.0, validator=_seconds)
+    frame_rate: Rate | None = field(default=Rate(100.0, 1000), validator=_rate)
+    recovery_rate: Rate | None = field(default=Rate(1.0, 10), validator=_rate)
+    connection_rate: Rate | None = field(default=Rate(50.0, 500), validator=_rate)
+    handshake_rate: Rate | None = field(default=Rate(50.0, 500), validator=_rate)
+    session_rate: Rate | None = field(default=Rate(10.0, 100), validator=_rate)
     presence_max: int = field(default=100, validator=_count(0))
+    push_interval: float | None = field(default=1.0, validator=_seconds_or_none)
+    write_ahead: bool = False
+    max_unstored: int = field(default=1000, validator=_count(1))
+    max_unstored_bytes: int = field(default=8 * 1024 * 1024, validator=_count(1))
+    checkpoint_every: int = field(default=1000, validator=_count(1))
     projection: Callable[[], Projection] = Transcript
+    application_snapshots: bool = False
+    snapshot_timeout: float = field(default=10.0, validator=_seconds)
+    max_snapshot_tries: int = field(default=5, validator=_count(1))
+    max_snapshot: int = field(default=16 * 1024 * 1024, validator=_count(1))
 
 
 @frozen(kw_only=True)

@@ -26,7 +26,7 @@ from gatewayproto._table import (
 )
 from gatewayproto.codec import Parsed
 from gatewayproto.errors import ErrorCode, FrameError, LocalProtocolError
-from gatewayproto.frames import Leave, Message, Ping, Pong, Resume, Resync
+from gatewayproto.frames import Abort, Auth, Leave, Message, Ping, Pong, Resume, Resync
 
 
 class Input(StrEnum):
@@ -34,31 +34,40 @@ class Input(StrEnum):
 
     HANDSHAKE = "hello or join"
     MESSAGE = "message"
+    ABORT = "abort"
     RESUME = "resume"
     RESYNC = "resync"
+    AUTH = "auth"
     PING = "ping"
     PONG = "pong"
     LEAVE = "leave"
     UNKNOWN = "a frame of another type"
     INVALID = "a frame with a field that is off"
     MALFORMED = "no frame"
+    FLOOD = "one frame too many"
     ACTIVITY = "bytes came in"
     DRAINED = "the transport took bytes"
     GONE = "the transport is gone"
     ACCEPT = "the application accepts"
     REJECT = "the application rejects"
+    SNAPSHOT = "a state may have come"
+    NO_SNAPSHOT = "no state can be had"
     TIMER = "a deadline has passed"
+    DRAIN = "the gateway drains"
+    STORED = "the store has what it waits for"
 
 
 _INPUT_OF: Final[dict[type, Input]] = {
     Message: Input.MESSAGE,
+    Abort: Input.ABORT,
     Resume: Input.RESUME,
     Resync: Input.RESYNC,
+    Auth: Input.AUTH,
     Ping: Input.PING,
     Pong: Input.PONG,
     Leave: Input.LEAVE,
 }
-"""The frames that this server knows; `abort` and `auth` it reads but does not serve."""
+"""The frames that this server knows."""
 
 
 _SINCE_VERSION_2: Final = frozenset({"resume", "resync", "auth"})
@@ -77,6 +86,10 @@ def classify(parsed: Parsed, state: State) -> tuple[Input, Any]:
 
 def receive(link: Link, data: bytes, now: float) -> None:
     """Take one frame's bytes, whatever they are."""
+    wait = link.frames.take(now) if link.frames else None
+    if wait is not None:
+        handle(link, Input.FLOOD, wait, now)
+        return
     try:
         parsed = codec.parse(data, max_bytes=link.context.config.max_payload)
         input_, argument = classify(parsed, link.state)
@@ -106,20 +119,27 @@ def _row_before_welcome(state: State) -> _Row:
     return {
         Input.HANDSHAKE: held,
         Input.MESSAGE: held,
+        Input.ABORT: held,
         Input.RESUME: held,
         Input.RESYNC: held,
+        Input.AUTH: held,
         Input.PING: handled(opening.hold_pong, state, State.CLOSED),
         Input.PONG: held,
         Input.LEAVE: handled(live.leave, State.CLOSED),
         Input.UNKNOWN: held,
         Input.INVALID: held,
         Input.MALFORMED: fault(opening.reject_malformed, State.CLOSED),
+        Input.FLOOD: fault(opening.reject_flood, State.CLOSED),
         Input.ACTIVITY: handled(live.note_activity, state),
         Input.DRAINED: handled(live.count_taken, state),
         Input.GONE: handled(live.lose, State.CLOSED),
         Input.ACCEPT: mistake(state),
         Input.REJECT: mistake(state),
+        Input.SNAPSHOT: ignored(state),
+        Input.NO_SNAPSHOT: ignored(state),
         Input.TIMER: ignored(state),
+        Input.DRAIN: handled(opening.turn_away, State.CLOSED),
+        Input.STORED: ignored(state),
     }
 
 
@@ -128,22 +148,30 @@ def _row_live(state: State) -> _Row:
     return {
         Input.HANDSHAKE: fault(live.refuse_handshake, state, State.CLOSED),
         Input.MESSAGE: handled(live.take_message, state, State.CLOSED),
+        Input.ABORT: handled(live.pass_on_abort, state),
         Input.RESUME: unknown,
         Input.RESYNC: unknown,
+        Input.AUTH: unknown,
         Input.PING: handled(live.answer_ping, state, State.CLOSED),
         Input.PONG: ignored(state),
         Input.LEAVE: handled(live.leave, State.CLOSED),
         Input.UNKNOWN: unknown,
         Input.INVALID: fault(live.answer_invalid, state, State.CLOSED),
         Input.MALFORMED: fault(live.answer_malformed, state, State.CLOSED),
+        Input.FLOOD: fault(live.refuse_flood, State.CLOSED),
         Input.ACTIVITY: handled(live.note_activity, state),
         Input.DRAINED: handled(live.give_back, state, State.CLOSED),
         Input.GONE: handled(live.lose, State.CLOSED),
-        Input.ACCEPT: mistake(state),
-        Input.REJECT: mistake(state),
+        Input.SNAPSHOT: ignored(state),
+        Input.NO_SNAPSHOT: ignored(state),
+        Input.ACCEPT: handled(live.renew, state, State.CLOSED),
+        Input.REJECT: handled(live.end_by_application, State.CLOSED),
         Input.TIMER: handled(live.watch_over, state, State.CLOSED),
+        Input.STORED: handled(live.give_answers, state, State.CLOSED),
     }
 
+
+_ACCEPTED: Final = (State.PREPARING, State.LIVE_V1, State.LIVE_V2, State.CLOSED)
 
 CONNECTION_TABLE: Final[Table[State, Input]] = Table(
     "gateway connection",
@@ -157,17 +185,33 @@ CONNECTION_TABLE: Final[Table[State, Input]] = Table(
         },
         State.JOINING: {
             **_row_before_welcome(State.JOINING),
-            Input.ACCEPT: handled(opening.accept, State.LIVE_V1, State.LIVE_V2, State.CLOSED),
+            Input.ACCEPT: handled(opening.accept, State.STORING, *_ACCEPTED),
             Input.REJECT: handled(opening.reject_by_application, State.CLOSED),
+        },
+        State.PREPARING: {
+            **_row_before_welcome(State.PREPARING),
+            Input.REJECT: handled(opening.reject_by_application, State.CLOSED),
+            Input.SNAPSHOT: handled(opening.accept_again, *_ACCEPTED),
+            Input.NO_SNAPSHOT: handled(opening.reject_unprepared, State.CLOSED),
+        },
+        State.STORING: {
+            **_row_before_welcome(State.STORING),
+            Input.REJECT: handled(opening.reject_by_application, State.CLOSED),
+            Input.STORED: handled(opening.attach_stored, *_ACCEPTED),
         },
         State.LIVE_V1: {
             **_row_live(State.LIVE_V1),
             Input.HANDSHAKE: handled(live.read_handshake_again, State.JOINING, State.CLOSED),
+            Input.DRAIN: handled(live.end_for_restart, State.CLOSED),
         },
         State.LIVE_V2: {
             **_row_live(State.LIVE_V2),
             Input.RESUME: handled(live.resume, State.LIVE_V2, State.CLOSED),
-            Input.RESYNC: handled(live.resync, State.LIVE_V2),
+            Input.RESYNC: handled(live.resync, State.LIVE_V2, State.CLOSED),
+            Input.SNAPSHOT: handled(live.go_on, State.LIVE_V2, State.CLOSED),
+            Input.NO_SNAPSHOT: handled(live.give_up_snapshot, State.LIVE_V2, State.CLOSED),
+            Input.DRAIN: handled(live.send_away, State.LIVE_V2, State.CLOSED),
+            Input.AUTH: handled(live.review, State.LIVE_V2),
         },
         State.CLOSED: {
             **dict.fromkeys(Input, late(State.CLOSED)),

@@ -332,19 +332,20 @@ class MessageNack:
 
 @frozen(kw_only=True)
 class Presence:
-    """A change of who is connected, or the whole list. Spec: Server to client."""
+    """A change of who is connected, the whole list, or their number alone. Spec: Presence."""
 
     version: Count
     from_version: Count | None = None
     joined: tuple[PresenceEntry, ...] | None = None
     left: tuple[str, ...] | None = None
     entries: tuple[PresenceEntry, ...] | None = None
+    presence_count: Count | None = None
     type: Literal["presence"] = "presence"
 
 
 @frozen(kw_only=True)
 class Health:
-    """The gateway's health as the application set it. Spec: Server to client."""
+    """The gateway's health as the application set it. Spec: Health."""
 
     version: Count
     health: Object

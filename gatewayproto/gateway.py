@@ -7,17 +7,22 @@ connection does is in `gatewayproto.connection`, what a subscriber is sent in
 Spec: the architecture page, "Machines".
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from math import isfinite
 from typing import assert_never
 
 from attrs import frozen
 
 from gatewayproto import _connection_live as live
+from gatewayproto import _gateway_drain as drain
+from gatewayproto import _gateway_pushes as pushes
 from gatewayproto import _gateway_saved as saved
-from gatewayproto import codec, connection
+from gatewayproto import _gateway_snapshots as snapshots
+from gatewayproto import _write_ahead as ahead
+from gatewayproto import codec, connection, records
 from gatewayproto._connection_link import Link
 from gatewayproto._gateway_context import Context
+from gatewayproto._gateway_metrics import measure
 from gatewayproto._ids import random_id
 from gatewayproto.actions import CommandDropped, GatewayAction, MessageReceived, Published
 from gatewayproto.config import GatewayConfig
@@ -29,26 +34,37 @@ from gatewayproto.inputs import (
     Accept,
     Activity,
     ChangeEpoch,
+    CloseSession,
     Complete,
     ConnectionClosed,
     ConnectionOpened,
+    Drain,
     Drained,
     FrameReceived,
     GatewayInput,
+    Persisted,
     Publish,
     Reject,
     SetHealth,
+    SnapshotReady,
     TimerExpired,
 )
-from gatewayproto.session import encode_published
+from gatewayproto.metrics import GatewayMetrics
+from gatewayproto.session import Session, encode_published
 
 _MAX_HEALTH = 2048
 """Bytes of encoded health, so that a welcome with it fits the smallest `max_payload`."""
+_LONGEST = 1e9
+"""Seconds: the longest time that is taken for one."""
 
 
 @frozen(kw_only=True)
 class SessionInfo:
-    """What an application may want to know of a session, as of now."""
+    """What an application may want to know of a session, as of now.
+
+    Where the gateway writes ahead, `unstored` is how many records wait for `Persisted`; the rest
+    is as of what is stored, but for `pending_messages`.
+    """
 
     session_id: str
     epoch: str
@@ -60,6 +76,8 @@ class SessionInfo:
     retained_bytes: int
     pending_messages: int
     subscribers: int
+    sealed: bool
+    unstored: int = 0
 
 
 class Gateway:
@@ -103,7 +121,16 @@ class Gateway:
             retained_bytes=session.journal.size,
             pending_messages=len(session.inbox.pending),
             subscribers=len(self._context.subscribers[session_id].deliveries),
+            sealed=session.sealed,
+            unstored=0 if session.ledger is None else session.ledger.unstored,
         )
+
+    def metrics(self) -> GatewayMetrics:
+        """What it has counted since it was made, and how it stands now.
+
+        It takes time in proportion to the sessions and connections, and changes nothing.
+        """
+        return measure(self._context, self._connections)
 
     def pending(self, session_id: str) -> tuple[MessageReceived, ...]:
         """The messages of a session that are not yet done, oldest first.
@@ -112,10 +139,12 @@ class Gateway:
         to work on them again is the application's decision, and `Complete` ends each.
         """
         session = self._context.sessions.get(session_id)
-        pending = {} if session is None else session.inbox.pending
+        if session is None:
+            return ()
         return tuple(
             live.received(session_id, message_id, message)
-            for message_id, message in pending.items()
+            for message_id, message in session.inbox.pending.items()
+            if session.received(message_id)
         )
 
     @property
@@ -159,21 +188,31 @@ class Gateway:
             case ConnectionClosed():
                 connection.handle(self._existing(input_.connection), Input.GONE, None, now)
             case Accept():
-                connection.handle(self._existing(input_.connection), Input.ACCEPT, input_, now)
+                self._accept(input_, now)
             case Reject():
                 self._reject(input_, now)
             case Complete():
-                self._complete(input_)
+                self._complete(input_, now)
             case SetHealth():
-                self._set_health(input_)
+                self._set_health(input_, now)
             case ChangeEpoch():
                 self._change_epoch(input_, now)
+            case SnapshotReady():
+                snapshots.take(self._context, self._connections, input_, now)
+            case CloseSession():
+                self._close_session(input_, now)
+            case Drain():
+                drain.drain(self._context, self._connections, input_, now)
+            case Persisted():
+                ahead.release(self._context, self._connections, input_, now)
             case TimerExpired():
                 self._expire(now)
             case _:
                 assert_never(input_)
         for number in self._context.take_ended():
             self._connections.pop(number, None)
+        if not self._connections:
+            drain.finish(self._context)
         return self._context.effects.take()
 
     # -- connections --------------------------------------------------------------------------
@@ -183,23 +222,29 @@ class Gateway:
             raise LocalProtocolError(f"connection {opened.connection} was opened already")
         self._last_connection = opened.connection
         context = self._context
+        if context.draining is not None:
+            self._turn_away(
+                opened.connection,
+                ErrorCode.GOING_AWAY,
+                "the gateway takes no new clients",
+                context.draining.after,
+            )
+            return
+        wait = context.rates.connections.take(opened.address, now)
         if len(self._connections) >= context.config.max_connections:
-            self._turn_away(opened.connection)
+            wait = context.config.retry_after
+        if wait is not None:
+            self._turn_away(opened.connection, ErrorCode.RATE_LIMITED, "too many connections", wait)
             return
         self._connections[opened.connection] = Link.open(opened, context, now)
 
-    def _turn_away(self, number: int) -> None:
-        context = self._context
-        fields = error_fields(
-            "error",
-            ErrorCode.RATE_LIMITED,
-            "too many connections",
-            retry_after_seconds=context.config.retry_after,
-        )
-        close_code = ERRORS[ErrorCode.RATE_LIMITED].close_code
+    def _turn_away(self, number: int, code: ErrorCode, detail: str, retry_after: float) -> None:
+        fields = error_fields("error", code, detail, retry_after_seconds=retry_after)
+        close_code = ERRORS[code].close_code
         assert close_code is not None
-        context.effects.send((number,), [codec.encode_object(fields)])
-        context.effects.close(number, close_code, ErrorCode.RATE_LIMITED)
+        self._context.counters.reject(code)
+        self._context.effects.send((number,), [codec.encode_object(fields)], "rejection")
+        self._context.effects.close(number, close_code, code.value)
 
     def _existing(self, number: int) -> Link:
         """The connection of that number; one that is gone answers every input as a race."""
@@ -210,9 +255,18 @@ class Gateway:
             raise LocalProtocolError(f"connection {number} was never opened")
         return Link.closed(number, self._context)
 
+    def _accept(self, accept: Accept, now: float) -> None:
+        good_for: object = accept.expires_in
+        # What has expired already is for `Reject`.
+        if good_for is not None and not (
+            isinstance(good_for, int | float) and 0 < good_for <= _LONGEST
+        ):
+            raise LocalProtocolError(f"credentials cannot be good for {good_for!r} seconds")
+        connection.handle(self._existing(accept.connection), Input.ACCEPT, accept, now)
+
     def _reject(self, reject: Reject, now: float) -> None:
         if ERRORS[reject.code].close_code is None:
-            raise LocalProtocolError(f"{reject.code} rejects no handshake")
+            raise LocalProtocolError(f"{reject.code} closes no connection")
         connection.handle(self._existing(reject.connection), Input.REJECT, reject, now)
 
     # -- sessions -----------------------------------------------------------------------------
@@ -220,30 +274,35 @@ class Gateway:
     def _publish(self, publish: Publish, now: float) -> None:
         context = self._context
         session = context.sessions.get(publish.session_id)
-        if session is None:
+        if session is None or session.is_closed:
             context.effects.emit(CommandDropped(command="publish", target=publish.session_id))
             return
         encoded = encode_published(context.config, session, publish.event)
-        entry = session.append(encoded)
+        kind = "transient" if encoded.event.transient else "durable"
+        context.counters.events_published[kind] += 1
+        seq = session.cursor + 1
+        if session.ledger is not None:
+            ahead.publish(context, session, encoded, now)
         context.effects.emit(
-            Published(session_id=session.session_id, seq=entry.seq, event_id=encoded.event.event_id)
+            Published(session_id=session.session_id, seq=seq, event_id=encoded.event.event_id)
         )
-        subscribers = context.subscribers[session.session_id]
-        for number in subscribers.broadcast(entry, encoded.event, context.effects, now):
-            self._connections[number].pump(now)
-        # Only now: a subscriber that has room gets the event even where nothing is retained.
-        session.journal.trim()
+        if session.ledger is None:
+            ahead.deliver(context, self._connections, session, encoded, now)
 
-    def _complete(self, complete: Complete) -> None:
-        session = self._context.sessions.get(complete.session_id)
+    def _complete(self, complete: Complete, now: float) -> None:
+        context, message_id = self._context, complete.message_id
+        session = context.sessions.get(complete.session_id)
         if session is None:
-            self._context.effects.emit(
-                CommandDropped(command="complete", target=complete.session_id)
-            )
-        elif not session.inbox.complete(complete.message_id):
-            raise LocalProtocolError(f"message {complete.message_id} is not pending")
+            context.effects.emit(CommandDropped(command="complete", target=complete.session_id))
+            return
+        if not (message_id in session.inbox.pending and session.received(message_id)):
+            raise LocalProtocolError(f"message {message_id} is not pending")
+        context.begin(session, now)
+        session.inbox.complete(message_id)
+        if session.ledger is not None:
+            context.write(session, records.complete(message_id), now)
 
-    def _set_health(self, command: SetHealth) -> None:
+    def _set_health(self, command: SetHealth, now: float) -> None:
         health = dict(command.health)
         try:
             codec.check_plain(health, max_depth=MAX_DEPTH - 1)
@@ -253,8 +312,7 @@ class Gateway:
         if len(body) > _MAX_HEALTH:
             raise LocalProtocolError(f"the health takes {len(body)} bytes, over {_MAX_HEALTH}")
         # A copy: what the application still holds may change.
-        self._context.health = codec.parse_state(body, max_bytes=_MAX_HEALTH)
-        self._context.health_version += 1
+        self._context.set_health(codec.parse_state(body, max_bytes=_MAX_HEALTH), now)
 
     def _change_epoch(self, command: ChangeEpoch, now: float) -> None:
         context = self._context
@@ -262,18 +320,41 @@ class Gateway:
         if session is None:
             context.effects.emit(CommandDropped(command="change_epoch", target=command.session_id))
             return
-        session.epoch = context.ids()
-        for number in tuple(context.subscribers[session.session_id].deliveries):
-            live.change_epoch(self._connections[number], now)
+        if session.ledger is not None:
+            ahead.change_epoch(context, session, now)
+        else:
+            ahead.begin_epoch(context, self._connections, session, context.ids(), now)
+
+    def _close_session(self, command: CloseSession, now: float) -> None:
+        context = self._context
+        session = context.sessions.get(command.session_id)
+        if session is None:
+            context.effects.emit(CommandDropped(command="close_session", target=command.session_id))
+        elif session.is_closed:
+            pass
+        elif session.ledger is not None:
+            ahead.close_session(context, session, now)
+        else:
+            ahead.seal(context, self._connections, session, now)
 
     # -- time ---------------------------------------------------------------------------------
 
     def _expire(self, now: float) -> None:
         for kind, key in self._context.timers.pop_due(now):
-            if kind == "session":
-                self._context.expire_session(str(key))
-            else:
-                connection.handle(self._connections[int(key)], Input.TIMER, None, now)
+            match kind:
+                case "session":
+                    self._context.expire_session(str(key))
+                case "snapshot":
+                    session = self._context.sessions[str(key)]
+                    snapshots.give_up(self._context, self._connections, session, now)
+                case "drain":
+                    drain.end(self._context, self._connections, now)
+                case "presence":
+                    pushes.push_presence(self._context, str(key), now)
+                case "health":
+                    pushes.push_health(self._context, now)
+                case _:
+                    connection.handle(self._connections[int(key)], Input.TIMER, None, now)
 
     # -- plain data ---------------------------------------------------------------------------
 
@@ -296,7 +377,7 @@ class Gateway:
     ) -> "Gateway":
         """Go on exactly as the machine would that gave `state`, its transports still open.
 
-        Raises `ValueError` for a state of another schema.
+        Raises `ValueError` for a state of another schema, or of another `write_ahead`.
         """
         gateway = cls(config, ids=ids)
         gateway._last_connection = saved.load_sessions(gateway._context, state, now)
@@ -324,9 +405,59 @@ class Gateway:
         """
         gateway = cls(config, ids=ids)
         saved.load_sessions(gateway._context, state, now)
-        context = gateway._context
-        for session_id, session in context.sessions.items():
-            context.start_resume_window(session_id, now)
-            if not unbroken:
-                session.epoch = ids()
+        for session in gateway._context.sessions.values():
+            # No record holds what this process is told it holds: the next one does.
+            given = 0 if session.ledger is None else session.ledger.given
+            gateway._restart(session, now, given=given, base=None, unbroken=unbroken)
         return gateway
+
+    @classmethod
+    def recover_stored(
+        cls,
+        config: GatewayConfig,
+        stored: Iterable[tuple[str, int, Object]],
+        *,
+        now: float,
+        unbroken: bool = False,
+        ids: Callable[[], str] = random_id,
+    ) -> "Gateway":
+        """Rebuild the sessions of a gateway that wrote ahead from what its store holds.
+
+        `stored` are session ids, numbers and records as `Persist` gave them: those of one session
+        by rising numbers and without a hole, at least from its latest record of kind `session`
+        on. Whatever was confirmed by `Persisted` must be among them; what was not may be missing
+        from the end.
+
+        `unbroken` asserts that nothing is missing that was confirmed, and keeps the epochs;
+        otherwise every session begins a new one. Request ids stay remembered, as if seen now;
+        messages not yet done are in `pending`; numbers go on. Raises `ValueError` for records
+        that are none, are missing or contradict each other.
+
+        Spec: Terms (epoch); Requests; the architecture page, "Write ahead".
+        """
+        gateway = cls(config, ids=ids)
+        for session, read in records.rebuild(config, stored, now):
+            gateway._context.add_session(session)
+            base = read.number if unbroken else None
+            gateway._restart(
+                session, now, given=read.number, base=base, whole=read.whole, unbroken=unbroken
+            )
+        return gateway
+
+    def _restart(
+        self,
+        session: Session,
+        now: float,
+        *,
+        given: int,
+        base: int | None,
+        whole: int = 0,
+        unbroken: bool,
+    ) -> None:
+        """Go on with a session that was recovered; nobody follows it."""
+        session.settle()
+        session.wanted = None
+        if not unbroken:
+            session.begin_epoch(self._context.ids())
+        session.restart(self.config, given=given, base=base, whole=whole)
+        self._context.start_resume_window(session.session_id, now)

@@ -22,7 +22,7 @@ from gatewayproto.frames import (
     Object,
     ResyncReason,
 )
-from gatewayproto.session import Session
+from gatewayproto.session import Session, State
 
 _WELCOME_ROOM: Final = 768
 """Bytes of a welcome at its largest, but for the agent's id and what may be left out of it."""
@@ -164,6 +164,27 @@ class Decision:
     session: Session | None
     since: int
     reason: ResyncReason | None
+
+    @property
+    def snapshot(self) -> ResyncReason | None:
+        """Why a snapshot leaves with the welcome; None where none does."""
+        return None if self.session is None else self.reason
+
+    @property
+    def keeps_position(self) -> bool:
+        """Whether `since` is a position in the session's present epoch."""
+        return self.reason in {None, "trimmed", "requested"}
+
+    def state(self, version: int) -> State | None:
+        """The state for the snapshot that leaves with the welcome.
+
+        The journal goes on from it, and it takes the client nowhere back. None where the
+        application has to build one, and where none is demanded.
+        """
+        if self.session is None or self.snapshot is None:
+            return None
+        floor = self.session.floor(version)
+        return self.session.state(max(floor, self.since) if self.keeps_position else floor)
 
 
 def decide(

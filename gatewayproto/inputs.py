@@ -47,7 +47,8 @@ class ConnectionOpened:
 
     `connection` is larger than every one before it. `query` and `headers` (names in lower case)
     are those of the upgrade, read for a token only. `timestamp` is the time in seconds since
-    1970, for the presence list; `peer` is the peer's address for the application.
+    1970, for the presence list; `peer` is the peer's address for the application, and `address`
+    what its rates are counted by: the network address without the port, empty where there is none.
     """
 
     connection: int
@@ -55,6 +56,7 @@ class ConnectionOpened:
     query: Mapping[str, str] = field(factory=dict, repr=False)
     headers: Mapping[str, str] = field(factory=dict, repr=False)
     peer: str = ""
+    address: str = ""
     timestamp: float = 0.0
 
 
@@ -78,22 +80,33 @@ class ConnectionClosed:
 
 @frozen(kw_only=True)
 class Accept:
-    """The application accepts the handshake of a `JoinRequested`.
+    """The application accepts a handshake (`JoinRequested`) or fresh credentials (`AuthRequested`).
 
     `principal` is who the client is, opaque to the gateway: a session belongs to the principal
     that opened it. None where there is no authentication: the session id alone proves ownership.
+    `expires_in` is how long the credentials are good, in seconds, more than 0; then the connection
+    is closed with `auth_expired`, unless another `Accept` came before that. None: for ever.
+
+    On a living connection it may come unasked. The client is told nothing; another principal than
+    the session's closes the connection with `auth_unauthorized`.
+
+    Spec: Credentials.
     """
 
     connection: int
     principal: str | None = None
+    expires_in: float | None = None
 
 
 @frozen(kw_only=True)
 class Reject:
-    """The application refuses the handshake of a `JoinRequested`.
+    """The application refuses a handshake or fresh credentials, or ends a living connection.
 
     `code` is one that closes a connection. `message` is for people and must tell no secret.
-    `retry_after_seconds` is the least a client that may retry waits.
+    `retry_after_seconds` is the least a client that may retry waits. On a living connection it may
+    come unasked, for example with `auth_expired`.
+
+    Spec: Errors; Credentials.
     """
 
     connection: int
@@ -120,7 +133,10 @@ class Complete:
 
 @frozen(kw_only=True)
 class SetHealth:
-    """The gateway's health, for every welcome from now on; plain JSON data."""
+    """The gateway's health, for every welcome from now on and as a push to who is connected.
+
+    Plain JSON data, at most 2048 bytes. Spec: Health.
+    """
 
     health: Mapping[str, Any]
 
@@ -135,6 +151,61 @@ class ChangeEpoch:
     session_id: str
 
 
+@frozen(kw_only=True)
+class SnapshotReady:
+    """The application gives a session's state as of `cursor`, a seq of this `epoch`.
+
+    Only for a gateway whose `application_snapshots` are on: in answer to `SnapshotNeeded`, or
+    unasked, for those who will need one. `state` is plain JSON data, of at most `max_snapshot`
+    bytes, with everything up to `cursor` folded in and nothing later.
+
+    Spec: Snapshots.
+    """
+
+    session_id: str
+    epoch: str
+    cursor: int
+    state: Mapping[str, Any] = field(repr=False)
+
+
+@frozen(kw_only=True)
+class CloseSession:
+    """The application ends a session: nothing more is published in it, no message is taken.
+
+    Whoever follows it gets what is left and is closed with `session_closed`; its owner may come
+    for the rest for `resume_window` seconds from now.
+    """
+
+    session_id: str
+
+
+@frozen(kw_only=True)
+class Drain:
+    """Send every client away, and take no new one; this gateway is about to stop.
+
+    Clients come back, to whatever takes its place, after `after` seconds and a random part of
+    `spread` more; `grace` seconds from now those that have not left are closed. All three are 0
+    to 1e9. `reason` is for people and short: it fits a frame of 1024 bytes.
+    """
+
+    reason: str = "restart"
+    after: float = 0.0
+    spread: float = 0.0
+    grace: float = 0.0
+
+
+@frozen(kw_only=True)
+class Persisted:
+    """The store holds every record of a session up to and including `number`.
+
+    What waited for them goes out. A number that `Persist` never gave is the caller's mistake; one
+    that was confirmed before, or that of a session that is gone, changes nothing.
+    """
+
+    session_id: str
+    number: int
+
+
 GatewayInput = (
     ConnectionOpened
     | FrameReceived
@@ -147,6 +218,10 @@ GatewayInput = (
     | Complete
     | SetHealth
     | ChangeEpoch
+    | SnapshotReady
+    | CloseSession
+    | Drain
+    | Persisted
     | TimerExpired
 )
 

@@ -10,6 +10,7 @@ Spec: Terms; Snapshots; Lagging; Version 1 (its floor).
 from bisect import bisect_right
 from collections import deque
 from collections.abc import Iterator
+from collections.abc import Set as AbstractSet
 
 from attrs import define, field, frozen
 
@@ -100,13 +101,9 @@ class Journal:
         return self._gone
 
     @property
-    def open_runs(self) -> int:
-        """How many runs wait for their final."""
-        return len(self._open)
-
-    def has_open_run(self, run_id: str) -> bool:
-        """Tell whether a transient event of this run would begin no new one."""
-        return run_id in self._open
+    def open_runs(self) -> AbstractSet[str]:
+        """The runs that wait for their final."""
+        return self._open.keys()
 
     def __len__(self) -> int:
         return self._retained

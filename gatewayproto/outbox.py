@@ -53,10 +53,18 @@ class Outbox:
         yield from self._in_flight.values()
         yield from self._waiting.values()
 
+    def __len__(self) -> int:
+        return len(self._in_flight) + len(self._waiting)
+
+    @property
+    def in_flight(self) -> int:
+        """How many were written on the present connection and are not answered."""
+        return len(self._in_flight)
+
     @property
     def is_full(self) -> bool:
         """Whether another message would be one too many."""
-        return len(self._in_flight) + len(self._waiting) >= self._limit
+        return len(self) >= self._limit
 
     @property
     def oldest_written(self) -> float | None:

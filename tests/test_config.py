@@ -10,11 +10,14 @@ from gatewayproto import ClientConfig, GatewayConfig
 from gatewayproto.backoff import Backoff
 
 GATEWAY_TIMES = ["heartbeat", "handshake_timeout", "resume_window", "request_ttl",
-                 "stall_timeout", "lag_period", "retry_after"]  # fmt: skip
+                 "stall_timeout", "lag_period", "retry_after", "snapshot_timeout",
+                 "push_interval"]  # fmt: skip
 GATEWAY_COUNTS = {
     "max_pending_requests": 1, "max_payload": 1024, "retain": 0, "retain_transient": 0,
     "retain_bytes": 0, "send_window": 1, "answer_window": 1, "max_lags": 1, "max_violations": 1,
     "max_open_runs": 1, "max_connections": 1, "max_sessions": 1, "presence_max": 0,
+    "max_snapshot_tries": 1, "max_snapshot": 1,
+    "max_unstored": 1, "max_unstored_bytes": 1, "checkpoint_every": 1,
 }  # fmt: skip
 CLIENT_TIMES = ["handshake_timeout", "recovery_timeout", "heartbeat", "request_ttl"]
 CLIENT_COUNTS = {
@@ -108,3 +111,10 @@ def test_configuration_is_frozen_and_tells_no_secret() -> None:
         config.token = None  # type: ignore[misc] # that is the point
     with pytest.raises(attrs.exceptions.FrozenInstanceError):
         gateway().retain = 5  # type: ignore[misc] # that is the point
+
+
+@pytest.mark.parametrize("name", ["frame_rate", "session_rate"])
+def test_rate_is_a_rate_or_none(name: str) -> None:
+    assert getattr(gateway(**{name: None}), name) is None
+    with pytest.raises(TypeError, match=name):
+        gateway(**{name: 5})

@@ -17,6 +17,7 @@ from gatewayproto import frames
 from gatewayproto._client_states import ClientState
 from gatewayproto.config import GatewayConfig
 from gatewayproto.errors import ERRORS
+from gatewayproto.rates import Rate
 from gatewayproto.versions import rejection_code_v1
 
 ROOT = Path(__file__).parent.parent
@@ -241,7 +242,7 @@ _UNITS = {"": 1, "KiB": 1024, "MiB": 1024 * 1024}
 
 def stated_defaults() -> Iterator[tuple[str, float]]:
     """The settings of the gateway and their defaults, as the table of bounds states them."""
-    table = prose(ARCHITECTURE).partition("`GatewayConfig` |")[2].partition("`ClientConfig` |")[0]
+    table = prose(ARCHITECTURE).partition("`GatewayConfig` |")[2].partition("| rate of")[0]
     for names, defaults in re.findall(r"^\| (`[^|]+) \| ([^|]+) \|", table, re.MULTILINE):
         if "(derived)" in names:
             continue
@@ -250,13 +251,22 @@ def stated_defaults() -> Iterator[tuple[str, float]]:
             yield name, int(number.replace(",", "")) * _UNITS[unit]
 
 
-def test_the_table_of_bounds_states_the_defaults() -> None:
+def stated_rates() -> Iterator[tuple[str, Rate]]:
+    """The rates and their defaults, as the table of rates states them."""
+    table = prose(ARCHITECTURE).partition("| rate of")[2].partition("`ClientConfig` |")[0]
+    for name, second, burst in re.findall(r"^\| `(\w+)` \| (\d+) \| (\d+) \|", table, re.MULTILINE):
+        yield name, Rate(float(second), int(burst))
+
+
+def test_the_tables_of_bounds_state_the_defaults() -> None:
     config = GatewayConfig()
-    stated = dict(stated_defaults())
+    stated: dict[str, object] = {**dict(stated_defaults()), **dict(stated_rates())}
     assert stated == {name: getattr(config, name) for name in stated}
     assert {field.name for field in attrs.fields(GatewayConfig)} - set(stated) == {
         "versions",
         "protocol_strict",
+        "application_snapshots",
+        "write_ahead",
         "retry_after",
         "projection",
     }

@@ -13,6 +13,7 @@ from tests.wire_vocabulary import (
     CLIENT_TO_SERVER,
     EVENT,
     PRESENCE_CHANGE,
+    PRESENCE_COUNT,
     SERVER_TO_CLIENT,
     SNAPSHOT_PART,
     Mark,
@@ -25,6 +26,7 @@ RECORDS: list[tuple[str, str, Record]] = [
     *(("server", kind, record) for kind, record in SERVER_TO_CLIENT.items()),
     ("server", "snapshot", SNAPSHOT_PART),
     ("server", "presence", PRESENCE_CHANGE),
+    ("server", "presence", PRESENCE_COUNT),
 ]
 EVERY_FRAME = pytest.mark.parametrize(
     ("side", "kind", "record"), RECORDS, ids=[f"{side}-{kind}" for side, kind, _ in RECORDS]

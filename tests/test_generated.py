@@ -27,6 +27,7 @@ from gatewayproto.inputs import (
     GatewayInput,
     Publish,
     Reject,
+    SetHealth,
     TimerExpired,
 )
 from gatewayproto.projection import Transcript
@@ -34,6 +35,7 @@ from gatewayproto.testing.strategies import client_frames, plain
 from tests.wire_vocabulary import (
     CLIENT_TO_SERVER,
     PRESENCE_CHANGE,
+    PRESENCE_COUNT,
     SERVER_TO_CLIENT,
     SNAPSHOT_PART,
     Mark,
@@ -51,6 +53,7 @@ RECORDS: list[tuple[str, str, Record]] = [
     *(("server", kind, record) for kind, record in SERVER_TO_CLIENT.items()),
     ("server", "snapshot", SNAPSHOT_PART),
     ("server", "presence", PRESENCE_CHANGE),
+    ("server", "presence", PRESENCE_COUNT),
 ]
 EVERY_FRAME = pytest.mark.parametrize(
     ("side", "kind", "record"), RECORDS, ids=[f"{side}-{kind}" for side, kind, _ in RECORDS]
@@ -151,7 +154,8 @@ def test_a_snapshot_and_a_presence_have_one_form_each() -> None:
     part = {"type": "snapshot", **SNAPSHOT_PART.full()}
     listed = {"type": "presence", **SERVER_TO_CLIENT["presence"].full()}
     change = {"type": "presence", **PRESENCE_CHANGE.full()}
-    for one, other in ((whole, part), (listed, change)):
+    counted = {"type": "presence", **PRESENCE_COUNT.full()}
+    for one, other in ((whole, part), (listed, change), (listed, counted), (counted, change)):
         assert VALIDATORS["server"].is_valid(one)
         assert VALIDATORS["server"].is_valid(other)
         assert VALIDATORS["server"].is_valid({**dict.fromkeys(other), **one})
@@ -277,6 +281,8 @@ def test_what_the_gateway_sends_to_version_2_is_valid() -> None:
     script.receive(7, type="join", agent_id="agent", min_version=2, max_version=2)
     limited = Reject(connection=7, code=ErrorCode.RATE_LIMITED, retry_after_seconds=1.5)
     script.give(limited)
+    script.give(SetHealth(health={"load": 0.5}))
+    script.wait(1)  # for the pushes
     script.wait(1)
 
     seen: set[str] = set()
@@ -284,8 +290,7 @@ def test_what_the_gateway_sends_to_version_2_is_valid() -> None:
         for frame in sent:
             VALIDATORS["server"].validate(frame)
             seen.add(frame["type"])
-    unsent = {"presence", "health", "going_away"}
-    assert seen >= set(SERVER_TO_CLIENT) - unsent
+    assert seen >= set(SERVER_TO_CLIENT) - {"going_away"}
     assert any("state" in frame for frame in script.sent[2])
     assert any("chunk" in frame for frame in script.sent[3])
 

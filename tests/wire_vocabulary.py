@@ -233,7 +233,7 @@ SERVER_TO_CLIENT: dict[str, Record] = {
     "health": record({"version": COUNT, "health": OBJECT}),
     "going_away": record({"reason": STRING, "after_ms": COUNT, "spread_ms": COUNT}),
 }
-# The other forms of two frames: a snapshot in parts, a change of presence.
+# The other forms of two frames: a snapshot in parts, a change of presence and its count alone.
 SNAPSHOT_PART = record({**_SNAPSHOT, "part!": SEQ, "parts!": SEQ, "chunk!": STRING})
 PRESENCE_CHANGE = record(
     {
@@ -243,6 +243,7 @@ PRESENCE_CHANGE = record(
         "left!": list_of(STRING),
     }
 )
+PRESENCE_COUNT = record({"version": COUNT, "presence_count!": COUNT})
 
 ERROR_CODES: dict[str, tuple[int | None, str | None]] = {
     "going_away": (4000, "wait_then_retry"),

@@ -15,6 +15,7 @@ from gatewayproto.actions import (
     GatewayAction,
     GatewayEvent,
     MessageReceived,
+    Persist,
     Published,
     SendFrames,
 )
@@ -235,6 +236,8 @@ class BaseServer:
                 link = self._open.get(number)
                 if link is not None:
                     link.close(code, reason)
+            case Persist():
+                pass  # never given: nothing is written ahead
             case Emit(event=event):
                 self._hooks.tell(event)
 

@@ -120,6 +120,10 @@ def _gateway(choices: Choices) -> GatewayConfig:
         max_connections=pick(choices, (100, 6)),
         max_sessions=pick(choices, (100, 6)),
         presence_max=pick(choices, (100, 1)),
+        frame_rate=None,
+        recovery_rate=None,
+        session_rate=None,
+        push_interval=None,
     )
 
 

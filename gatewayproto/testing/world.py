@@ -17,6 +17,7 @@ from gatewayproto.actions import (
     Emit,
     GatewayAction,
     OpenTransport,
+    Persist,
     ResumeToken,
     SendFrame,
     SendFrames,
@@ -185,6 +186,8 @@ class World:
                     if not link.dead:
                         link.owed.append(Close(action.code))
                     self._forget_if_over(link)
+            case Persist():
+                pass
             case Emit(event=event):
                 match event:
                     case SessionOpened():

@@ -134,7 +134,7 @@ def test_unknown_types_and_fields_are_ignored() -> None:
 
 def test_presence_and_health_are_passed_on() -> None:
     lab = Lab()
-    lab.live()
+    lab.live(presence=[], presence_version=1)
     entry = {"client_id": "c", "agent_id": "demo", "connected_at": 1.5, "client": {"name": "n"}}
     told = lab.server(
         {"type": "presence", "version": 2, "from_version": 1, "joined": [entry], "left": ["d"]},

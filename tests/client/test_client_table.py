@@ -102,7 +102,10 @@ FRAMES: dict[Trigger, list[Frame]] = {
     T.NACK: [nack("x")],
     T.PING: [{"type": "ping", "cursor": 5}, {"type": "ping", "cursor": 9}],
     T.PONG: [{"type": "pong"}],
-    T.PRESENCE: [{"type": "presence", "version": 1}],
+    T.PRESENCE: [
+        {"type": "presence", "version": 10, "entries": []},
+        {"type": "presence", "version": 11, "entries": [], "presence_count": 0},
+    ],
     T.HEALTH: [{"type": "health", "version": 1, "health": {}}],
     T.GOING_AWAY: [GOING_AWAY],
     T.UNKNOWN: [{"type": "bogus"}],

@@ -16,6 +16,7 @@ from gatewayproto.actions import (
     GatewayAction,
     GatewayEvent,
     JoinRequested,
+    Persist,
     SendFrames,
 )
 from gatewayproto.inputs import (
@@ -26,6 +27,7 @@ from gatewayproto.inputs import (
     Drained,
     FrameReceived,
     GatewayInput,
+    Persisted,
     Publish,
     TimerExpired,
 )
@@ -39,6 +41,7 @@ DEFAULT_MAX_PAYLOAD = 1_048_576
 WELCOMES = ("hello_ok", "joined")
 ANSWERS = ("error", "hello_error")
 DELIVERIES = ("event", "replay", "skip", "caught_up", "snapshot")
+PUSHES = ("presence", "health")
 RANGE_FIELDS = {
     "hello": ("protocol_min", "protocol_max"),
     "join": ("min_version", "max_version"),
@@ -144,10 +147,11 @@ class Peer:
             assert kind in {*WELCOMES, *ANSWERS}, f"{kind} before the welcome"
         if kind == "ping":
             assert self.owed == 0
-        elif kind in DELIVERIES and not self.attaching:
+        elif kind in PUSHES or (kind in DELIVERIES and not self.attaching):
             assert self.owed == 0 or self.owed + size <= config.send_window
         if kind in WELCOMES:
             self.welcome = frame
+            self.attaching = True  # what leaves together with it does so whatever room there is
         self.owed += size
         self.sizes.append(size)
         self.frames.append(frame)
@@ -155,7 +159,11 @@ class Peer:
 
 @define(eq=False)
 class World:
-    """One gateway, its peers, and the application's ear. `now` moves by `advance` alone."""
+    """One gateway, its peers, and the application's ear. `now` moves by `advance` alone.
+
+    Where the gateway writes ahead, `records` are what it gave to be stored, of which the first
+    `confirmed` are; while the store is not `late` that is all of them.
+    """
 
     config: GatewayConfig
     ids: Ids
@@ -165,9 +173,14 @@ class World:
     events: list[GatewayEvent] = field(factory=list)
     heard: int = 0
     events_made: int = 0
+    records: list[Persist] = field(factory=list)
+    confirmed: int = 0
+    late: bool = False
 
     @classmethod
     def make(cls, **options: Any) -> "World":
+        for rate in ("frame_rate", "recovery_rate"):
+            options.setdefault(rate, None)  # these worlds ask for more than a client would
         config, ids = GatewayConfig(**options), Ids()
         return cls(config, ids, Gateway(config, ids=ids))
 
@@ -186,6 +199,15 @@ class World:
             while peer.auto and peer.owed and not peer.closed:
                 size, peer.owed = peer.owed, 0
                 self.apply(self.gateway.handle(Drained(peer.number, size), now=self.now))
+        if not self.late and self.confirmed < len(self.records):
+            self.confirm()
+
+    def confirm(self, count: int | None = None) -> None:
+        """The store has that many more of the records, or all that were given."""
+        end = len(self.records) if count is None else self.confirmed + count
+        new, self.confirmed = self.records[self.confirmed : end], end
+        for session_id, number in {each.session_id: each.number for each in new}.items():
+            self.give(Persisted(session_id=session_id, number=number))
 
     def apply(self, actions: tuple[GatewayAction, ...]) -> None:
         for action in actions:
@@ -200,8 +222,12 @@ class World:
                     peer = self.peers[action.connection]
                     assert not peer.closed
                     peer.code, peer.reason = action.code, action.reason
+                case Persist():
+                    self.records.append(action)
                 case Emit():
                     self.events.append(action.event)
+        for peer in self.peers.values():
+            peer.attaching = False
 
     def advance(self, seconds: float) -> None:
         """Let time pass, with every deadline met in time."""
@@ -254,13 +280,14 @@ class World:
         if peer.frames[before]["type"] in WELCOMES:
             peer.read = before + 1
 
-    def accept(self, peer: Peer, principal: str | None = None) -> None:
-        peer.attaching = True
+    def accept(
+        self, peer: Peer, principal: str | None = None, expires_in: float | None = None
+    ) -> None:
         actions = self.gateway.handle(
-            Accept(connection=peer.number, principal=principal), now=self.now
+            Accept(connection=peer.number, principal=principal, expires_in=expires_in),
+            now=self.now,
         )
         self.apply(actions)
-        peer.attaching = False
         self.settle()
 
     def publish(self, session_id: str, type_: str = "note", **fields: Any) -> Event:
@@ -298,6 +325,23 @@ class World:
             self.config, state, now=self.now, unbroken=unbroken, ids=self.ids
         )
         self.peers.clear()
+
+    def crash(self, *, lost: int = 0, unbroken: bool = True) -> None:
+        """The process is gone; of what was not confirmed, the store lacks the newest `lost`."""
+        kept = max(self.confirmed, len(self.records) - lost)
+        del self.records[kept:]
+        self.confirmed = kept
+        self.gateway = Gateway.recover_stored(
+            self.config, self.store(), now=self.now, unbroken=unbroken, ids=self.ids
+        )
+        self.peers.clear()
+
+    def store(self) -> list[tuple[str, int, Frame]]:
+        """All that was given to be stored, by way of JSON."""
+        return [
+            (each.session_id, each.number, json.loads(json.dumps(each.record)))
+            for each in self.records
+        ]
 
 
 def read_frame(data: bytes) -> Frame:

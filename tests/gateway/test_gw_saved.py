@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gatewayproto import Gateway, GatewayConfig, LocalProtocolError
-from gatewayproto.actions import MessageReceived
+from gatewayproto.actions import MessageReceived, Persist
 from gatewayproto.errors import ErrorCode
 from gatewayproto.inputs import (
     Accept,
@@ -20,6 +20,7 @@ from gatewayproto.inputs import (
     Drained,
     FrameReceived,
     GatewayInput,
+    Persisted,
     Publish,
     Reject,
     SetHealth,
@@ -33,7 +34,12 @@ OPTIONS: dict[str, Any] = {
     "request_ttl": 3, "max_lags": 2, "lag_period": 8, "handshake_timeout": 5,
     "max_pending_requests": 2, "max_connections": 6, "max_sessions": 3, "max_violations": 3,
 }  # fmt: skip
+AHEAD: dict[str, Any] = {
+    **OPTIONS, "write_ahead": True, "max_unstored": 6, "max_unstored_bytes": 700,
+    "checkpoint_every": 4, "max_connections": 5,
+}  # fmt: skip
 OPS = st.tuples(st.integers(0, 15), st.integers(0, 9), st.integers(0, 9))
+OPS_AHEAD = st.tuples(st.integers(0, 19), st.integers(0, 9), st.integers(0, 9))
 
 
 class Machine:
@@ -42,6 +48,7 @@ class Machine:
     def __init__(self, gateway: Gateway, ids: Ids) -> None:
         self.gateway = gateway
         self.ids = ids
+        self.given: dict[str, int] = {}
 
     def moved(self, now: float, later: float) -> "Machine":
         text = json.dumps(self.gateway.to_state(now=now), allow_nan=False)
@@ -106,6 +113,12 @@ def make_input(  # noqa: C901, PLR0911, PLR0912 -- one arm for each kind of inpu
             if b < 2:
                 return ChangeEpoch(session_id=session_id)
             return SetHealth(health={"b": b})
+        case 16 | 17 | 18 | 19:
+            ended = [each for each in machine.given if each not in sessions]
+            if ended and a == 0:
+                session_id = ended[-1]
+            number = machine.given.get(session_id, 1)
+            return Persisted(session_id=session_id, number=number - (a - 4 if a > 4 else 0))
         case _:
             return Complete(session_id=session_id, message_id=1 + a)
 
@@ -115,8 +128,22 @@ def make_input(  # noqa: C901, PLR0911, PLR0912 -- one arm for each kind of inpu
 def test_machine_moved_at_any_step_goes_on_the_same(
     script: list[tuple[int, int, int]], every: int, offset: int
 ) -> None:
+    move_at_any_step(script, every, offset, OPTIONS)
+
+
+@settings(max_examples=120)
+@given(st.lists(OPS_AHEAD, max_size=100), st.integers(0, 5), st.integers(0, 8))
+def test_machine_that_writes_ahead_goes_on_the_same_with_what_waits(
+    script: list[tuple[int, int, int]], every: int, offset: int
+) -> None:
+    move_at_any_step(script, every, offset, AHEAD)
+
+
+def move_at_any_step(
+    script: list[tuple[int, int, int]], every: int, offset: int, options: dict[str, Any]
+) -> None:
     ids = Ids()
-    still = Machine(Gateway(GatewayConfig(**OPTIONS), ids=ids), ids)
+    still = Machine(Gateway(GatewayConfig(**options), ids=ids), ids)
     moved, later, now, opened = still.moved(START, 0.0), 0.0, START, 0
     for count, op in enumerate(script, start=1):
         now += op[2] / 8
@@ -126,7 +153,11 @@ def test_machine_moved_at_any_step_goes_on_the_same(
         input_ = make_input(op, still, opened, count)
         if isinstance(input_, ConnectionOpened):
             opened = input_.connection
-        assert attempt(still, input_, now) == attempt(moved, input_, now + later)
+        gave = attempt(still, input_, now)
+        for action in gave if isinstance(gave, tuple) else ():
+            if isinstance(action, Persist):
+                still.given[action.session_id] = action.number
+        assert attempt(moved, input_, now + later) == gave
         deadline = still.gateway.next_deadline
         other = moved.gateway.next_deadline
         assert deadline == (None if other is None else other - later)

@@ -217,7 +217,7 @@ SNAPSHOT_BUGS: Final = (
             Edit(
                 "session:Session.state",
                 "return self._state",
-                "return State(self.journal.cursor, self._state.state, self._state.body)",
+                "return State(self.journal.cursor, self._state.body, self._state.plain())",
             ),
         ),
     ),
@@ -229,9 +229,10 @@ SNAPSHOT_BUGS: Final = (
             Edit("delivery:Delivery.at_head", "and self.due is None", ""),
             Edit(
                 "delivery:Delivery._step",
-                "if not self.credit.room_for(size):\n    return _Turn.NO_ROOM",
-                "if not self.credit.room_for(size):\n"
-                "    return self._send_entries(session, pumped, now)",
+                "return self._try_snapshot(session, self.due, pumped)",
+                "if not self._room_for_snapshot(session):\n"
+                "    return self._send_entries(session, pumped, now)\n"
+                "return self._try_snapshot(session, self.due, pumped)",
             ),
         ),
     ),

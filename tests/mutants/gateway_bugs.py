@@ -75,7 +75,9 @@ HANDSHAKE_BUGS: Final = (
         "M06",
         "the epoch stays although state may have been lost",
         "gateway",
-        edits(Edit("gateway:Gateway.recover", "if not unbroken:\n    session.epoch = ids()", "")),
+        edits(
+            Edit("gateway:Gateway.recover", "if not unbroken:\n    session.begin_epoch(ids())", "")
+        ),
     ),
     Mutant(
         "M07a",
@@ -151,9 +153,9 @@ HANDSHAKE_BUGS: Final = (
         "gateway",
         edits(
             Edit(
-                "_gateway_welcome:_welcome",
-                "sequence=head if snapshot else decision.since,",
-                "sequence=head,",
+                "_connection_opening:_attach",
+                "sequence = decision.since if state is None else state.cursor",
+                "sequence = session.journal.cursor",
             )
         ),
     ),

@@ -15,7 +15,14 @@ from typing import Any, Final
 
 from attrs import define, field
 
-from gatewayproto.actions import CloseConnection, Emit, GatewayEvent, SendFrames, SubscriberLeft
+from gatewayproto.actions import (
+    CloseConnection,
+    Emit,
+    GatewayEvent,
+    SendFrames,
+    SessionExpired,
+    SubscriberLeft,
+)
 from gatewayproto.config import GatewayConfig
 from gatewayproto.gateway import SessionInfo
 from gatewayproto.projection import Projection
@@ -131,12 +138,18 @@ class Session:
     remembered: dict[str, tuple[bytes, float]] = field(factory=dict)
     questions: dict[str, bool] = field(factory=dict)
     expires: float | None = None
+    sealed: bool = False
     _body: tuple[int, bytes] | None = None
 
     @property
     def cursor(self) -> int:
         """Its newest seq."""
         return self.ledger.cursor
+
+    @property
+    def is_over(self) -> bool:
+        """Whether it was closed, and its window has passed: nobody may come to it any more."""
+        return self.sealed and self.expires is None
 
     def body(self) -> bytes:
         """The state as of the head, as JSON."""
@@ -174,6 +187,9 @@ class GatewayBook:
         self.last = 0
         self.health: Plain = {}
         self.health_version = 0
+        self.retry_after: float | None = None
+        self.drain_ends: float | None = None
+        self.is_drained = False
         self.witnessed: set[str] = set()
         self.now = 0.0
         self.look: Look = lambda _: None
@@ -237,9 +253,10 @@ class GatewayBook:
             raise Violation("P8", f"must tell {kind.__name__}, tells {self._events or 'nothing'}")
         return events[already]
 
-    def sees_close(self, peer: Peer) -> bool:
-        """Whether this connection was closed in this step."""
-        return any(close.connection == peer.number for close in self._closes)
+    def sees_close(self, peer: Peer, code: str | None = None) -> bool:
+        """Whether this connection was closed in this step, for this error if one is named."""
+        codes = [close.code for close in self._closes if close.connection == peer.number]
+        return CLOSE_OF[code] in codes if code else bool(codes)
 
     def next_frame(self, peer: Peer) -> bytes | None:
         """The next frame that went to this connection and was not called for yet."""
@@ -282,7 +299,9 @@ class GatewayBook:
             peer.owed_since = self.now
         peer.outstanding += size
 
-    def answer(self, peer: Peer, expected: Plain, prop: str = "P13") -> None:
+    def answer(
+        self, peer: Peer, expected: Plain, prop: str = "P13", *, else_close: str = "slow_consumer"
+    ) -> None:
         """An answer must go, unless the peer leaves too many of them unread."""
         if peer.number not in self.peers:
             return
@@ -294,7 +313,7 @@ class GatewayBook:
         bound = max(self.config.send_window, peer.own) + self.config.answer_window
         if peer.outstanding > 0 and peer.outstanding + size > bound:
             self.witnessed.add("answers unread")
-            self.close(peer, "slow_consumer")
+            self.close(peer, else_close)
             return
         first = peer.outstanding == 0
         self._count(peer, len(self.take(peer, expected, prop)))
@@ -328,7 +347,7 @@ class GatewayBook:
             return
         del session.presence[peer.number]
         session.presence_version += 1
-        if not session.presence:
+        if not session.presence and not session.sealed:
             session.expires = self.now + self.config.resume_window
         self.tell(
             SubscriberLeft(
@@ -336,6 +355,14 @@ class GatewayBook:
             )
         )
         peer.session, peer.is_ready = None, False
+        if session.is_over and not session.presence:
+            self.witnessed.add("expired after its last reader")
+            self.expire(session)
+
+    def expire(self, session: Session) -> None:
+        """It must be forgotten."""
+        del self.sessions[session.session_id]
+        self.tell(SessionExpired(session_id=session.session_id))
 
     # -- time ---------------------------------------------------------------------------------
 
@@ -354,6 +381,7 @@ class GatewayBook:
         """When something must happen next, if nothing else does."""
         dues = [self.due_at(peer) for peer in self.peers.values()]
         dues += [session.expires for session in self.sessions.values()]
+        dues.append(self.drain_ends)
         return min((at for at in dues if at is not None), default=None)
 
     def check_deadline(self, deadline: float | None, *, expired: bool) -> None:

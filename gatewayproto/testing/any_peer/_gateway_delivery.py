@@ -34,7 +34,7 @@ EVENTS: Final = {
     1: {"hello_ok", "joined", "replay", "snapshot", "response", "error", "ping", "pong"},
     2: {
         *("hello_ok", "joined", "hello_error", "error", "replay", "event", "skip", "caught_up"),
-        *("snapshot", "message_ack", "message_nack", "ping", "pong"),
+        *("snapshot", "message_ack", "message_nack", "ping", "pong", "going_away"),
     },
 }
 SKIPPABLE: Final = ("presence", "health", "features")
@@ -74,7 +74,8 @@ class DeliveryBook(GatewayBook):
         peer.recovery, peer.lags = None, []
         peer.whole, peer.part, peer.blocked_at = None, 0, None
         peer.sign = peer.pinged = self.now
-        session.expires = None
+        if not session.sealed:
+            session.expires = None
         session.presence_version += 1
         session.presence[peer.number] = {
             "client_id": peer.client_id,
@@ -250,6 +251,9 @@ class DeliveryBook(GatewayBook):
                 break
         if peer.number in self.peers:
             peer.is_ready = self._is_at_head(peer)
+            if peer.is_ready and self._session(peer).sealed:
+                self.witnessed.add("finished in a closed session")
+                self.close(peer, "session_closed")
 
     def _is_at_head(self, peer: Peer) -> bool:
         owed = peer.due, peer.attach_target, peer.recovery

@@ -128,6 +128,9 @@ class HandshakeBook(RequestBook):
         asked = peer.asked
         assert asked is not None
         session = self.sessions.get(asked.session_id)
+        if session is not None and session.is_over:
+            self.witnessed.add("too late for a closed session")
+            session = None
         if session is not None and session.principal != principal:
             self.witnessed.add("another principal's session")
             session = None

@@ -11,7 +11,6 @@ from gatewayproto.actions import (
     CommandDropped,
     JoinRequested,
     Published,
-    SessionExpired,
 )
 from gatewayproto.errors import LocalProtocolError
 from gatewayproto.frames import ClientInfo, Event
@@ -19,12 +18,15 @@ from gatewayproto.inputs import (
     Accept,
     Activity,
     ChangeEpoch,
+    CloseSession,
     Complete,
     ConnectionClosed,
     ConnectionOpened,
+    Drain,
     Drained,
     FrameReceived,
     GatewayInput,
+    Persisted,
     Publish,
     Reject,
     SetHealth,
@@ -40,7 +42,8 @@ from gatewayproto.testing.any_peer._gateway_book import (
     error,
     present,
 )
-from gatewayproto.testing.any_peer._gateway_handshakes import RANGES, HandshakeBook
+from gatewayproto.testing.any_peer._gateway_endings import EndingBook
+from gatewayproto.testing.any_peer._gateway_handshakes import RANGES
 from gatewayproto.testing.any_peer._reading import NO_FRAMES, has_huge
 from gatewayproto.testing.reference import Plain, compact, event_object
 from gatewayproto.testing.steps import Step, Violation
@@ -48,7 +51,7 @@ from gatewayproto.testing.steps import Step, Violation
 _MAX_HEALTH: Final = 2048
 
 
-class GatewayReference(HandshakeBook):
+class GatewayReference(EndingBook):
     """Judges a gateway step by step.
 
     `judge` raises `Violation` for the first step that is not what the specification calls for.
@@ -66,6 +69,7 @@ class GatewayReference(HandshakeBook):
             return
         if step.raised is not None:
             raise Violation("P13", f"raises {step.raised!r}")
+        self.finish_drain()
         self.finish_step()
         self.check_deadline(step.deadline, expired=isinstance(step.input, TimerExpired))
         self._check_sessions()
@@ -82,7 +86,9 @@ class GatewayReference(HandshakeBook):
                 return input_.connection not in self.peers
             case TimerExpired():
                 return deadline is None or deadline > now
-            case Publish(session_id=id_) | Complete(session_id=id_) | ChangeEpoch(session_id=id_):
+            case Publish(session_id=id_) | CloseSession(session_id=id_):
+                return id_ not in self.sessions or self.sessions[id_].sealed
+            case Complete(session_id=id_) | ChangeEpoch(session_id=id_):
                 return id_ not in self.sessions
             case _:
                 return False
@@ -103,6 +109,7 @@ class GatewayReference(HandshakeBook):
                 sum(map(ledger.size, ledger.kept)),
                 len(session.pending),
                 len(session.presence),
+                session.sealed,
             )
             found = (
                 info.epoch,
@@ -114,6 +121,7 @@ class GatewayReference(HandshakeBook):
                 info.retained_bytes,
                 info.pending_messages,
                 info.subscribers,
+                info.sealed,
             )
             if found != expected:
                 raise Violation("P9", f"{session.session_id} is {found}, must be {expected}")
@@ -151,6 +159,14 @@ class GatewayReference(HandshakeBook):
                 self._set_health(dict(health))
             case ChangeEpoch(session_id=session_id):
                 self._change_epoch(session_id)
+            case CloseSession(session_id=session_id):
+                self.close_session(session_id)
+            case Drain():
+                self.drain(input_)
+            case Persisted(session_id=session_id):
+                # Of this gateway, which does not write ahead.
+                if session_id in self.sessions:
+                    raise MistakeError("a record that was never given is stored")
             case TimerExpired():
                 self._expire()
 
@@ -175,7 +191,9 @@ class GatewayReference(HandshakeBook):
             pinged=self.now,
             owed_since=self.now,
         )
-        if full:
+        if self.retry_after is not None:
+            self.turn_away(peer)
+        elif full:
             self.witnessed.add("too many connections")
             refusal = error("error", "rate_limited", retry_after=self.config.retry_after)
             self.take(peer, refusal, "P9")
@@ -301,7 +319,7 @@ class GatewayReference(HandshakeBook):
 
     def _publish(self, session_id: str, event: Event) -> None:
         session = self.sessions.get(session_id)
-        if session is None:
+        if session is None or session.sealed:
             self.tell(CommandDropped(command="publish", target=session_id))
             return
         self._check_event(session, event)
@@ -366,12 +384,16 @@ class GatewayReference(HandshakeBook):
     def _expire(self) -> None:
         for peer in list(self.peers.values()):
             due = self.due_at(peer)
-            if due is not None and due <= self.now:
+            if due is not None and due <= self.now and not self.sees_sent_away(peer):
                 self._judge_time(peer)
+        self.end_drain()
         for session in list(self.sessions.values()):
             if session.expires is not None and session.expires <= self.now:
-                del self.sessions[session.session_id]
-                self.tell(SessionExpired(session_id=session.session_id))
+                if session.presence:
+                    self.witnessed.add("read on after the window")
+                    session.expires = None
+                else:
+                    self.expire(session)
 
     def _judge_time(self, peer: Peer) -> None:
         config = self.config
@@ -401,6 +423,8 @@ class GatewayReference(HandshakeBook):
         """The process died and came back with its sessions. Raises `Violation`."""
         self.now, self.issued, self.look = now, issued, look
         self.peers, self.last = {}, 0
+        self.retry_after = self.drain_ends = None
+        self.is_drained = False
         for session in self.sessions.values():
             session.presence.clear()
             session.expires = now + self.config.resume_window

@@ -68,6 +68,8 @@ class RequestBook(DeliveryBook):
     def _refusal(
         self, session: Session, request_id: str | None, reply_to: str | None
     ) -> str | None:
+        if session.sealed:
+            return "session_closed"
         if reply_to is not None:
             answered = session.questions.get(reply_to)
             if answered is None:

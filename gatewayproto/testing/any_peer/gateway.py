@@ -57,6 +57,10 @@ TIGHT: Final = GatewayConfig(
     send_window=700,
     max_lags=2,
     max_violations=2,
+    frame_rate=None,
+    recovery_rate=None,
+    session_rate=None,
+    push_interval=None,
 )
 """A configuration whose limits few steps reach."""
 STATES: Final = tuple(PREFIXES)
@@ -97,6 +101,10 @@ def draw_config(choices: Choices) -> GatewayConfig:
         max_sessions=mostly(1000, 1, 2),
         retry_after=4.5,
         presence_max=mostly(100, 0, 1),
+        frame_rate=None,
+        recovery_rate=None,
+        session_rate=None,
+        push_interval=None,
     )
 
 

@@ -24,7 +24,8 @@ class ServerScene:
 
     def __init__(self, harness: ServerHarness, **settings: Any) -> None:
         self.harness = harness
-        self.gateway = WatchedGateway(GatewayConfig(**settings))
+        # Without pushes: what is checked here is all that a gateway sends.
+        self.gateway = WatchedGateway(GatewayConfig(push_interval=None, **settings))
         self.backend = Backend()
         self._published = 0
         self._talkers: list[Talker] = []

@@ -6,7 +6,14 @@ Spec: the architecture page, "Machines".
 from collections import defaultdict
 from collections.abc import Iterator
 
-from gatewayproto.actions import CloseConnection, Emit, GatewayAction, GatewayEvent, SendFrames
+from gatewayproto.actions import (
+    CloseConnection,
+    Emit,
+    GatewayAction,
+    GatewayEvent,
+    Persist,
+    SendFrames,
+)
 from gatewayproto.config import GatewayConfig
 from gatewayproto.errors import LocalProtocolError
 from gatewayproto.gateway import Gateway
@@ -68,6 +75,8 @@ class WatchedGateway(Gateway):
                     self.closes[action.connection] = action
                 case Emit(event=event):
                     self.emitted.append(event)
+                case Persist():
+                    pass
         return actions
 
     def _note(self, step: Step) -> None:

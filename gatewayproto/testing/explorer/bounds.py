@@ -84,6 +84,10 @@ def gateway(
         send_window=send_window,
         max_lags=max_lags,
         max_pending_requests=max_pending_requests,
+        frame_rate=None,
+        recovery_rate=None,
+        session_rate=None,
+        push_interval=None,
     )
 
 

@@ -18,6 +18,7 @@ from gatewayproto.actions import (
     GatewayEvent,
     JoinRequested,
     MessageReceived,
+    Persist,
     SendFrames,
 )
 from gatewayproto.errors import CLOSE_SERVICE_RESTART, ErrorCode
@@ -31,6 +32,7 @@ from gatewayproto.inputs import (
     Drained,
     FrameReceived,
     GatewayInput,
+    Persisted,
     Publish,
     Reject,
 )
@@ -229,6 +231,9 @@ class MemoryServer(Driver[GatewayInput, GatewayAction]):
             case CloseConnection(connection=number, code=code, reason=reason):
                 if (connection := self._by_number.get(number)) is not None:
                     connection.close(code, reason)
+            case Persist(session_id=session_id, number=number):
+                # It keeps no store: nothing of it outlives the loop.
+                self.give(Persisted(session_id=session_id, number=number))
             case Emit(event=event):
                 self.tell(event)
 
