@@ -12,7 +12,7 @@ from attrs import frozen
 MIB: Final = 1024 * 1024
 LEAST: Final = 8 * MIB
 SHARE: Final = 0.1
-SHORTEST: Final = 30.0
+SHORTEST: Final = 120.0
 """Seconds after the warm-up without which nothing is said of growth."""
 
 
