@@ -56,6 +56,7 @@ class Book:
         self.phase = "idle"
         self.name: str | None = None
         self.position = resume
+        self.hole: ResumeToken | None = None
         self.taken = 0 if resume is None else resume.cursor
         self.token = config.token
         self.opened = 0
@@ -349,6 +350,7 @@ class Book:
             return
         self.tell(Gap(expected=self.cursor + 1, received=received))
         if link.version == 1:
+            self.hole = self.held
             self.give_up("gap")
             return
         link.asked_from = held = self.held

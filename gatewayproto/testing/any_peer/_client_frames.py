@@ -158,6 +158,7 @@ class FrameBook(V1Book):
         link.reason = (frame.get("resync_reason") or "unspecified") if required else None
         link.version, link.session_id = version, frame["session_id"]
         link.epoch, link.head = frame.get("epoch"), frame.get("cursor")
+        link.has_floor = frame.get("oldest_cursor") is not None
         link.due, link.nonce = True, None
         self._take_policy(frame.get("policy"))
         self.disarm("handshake")

@@ -111,6 +111,7 @@ class Link:
     session_id: str = ""
     epoch: str | None = None
     head: int | None = None
+    has_floor: bool = True
     reason: str | None = None
     nonce: str | None = None
     due: bool = False

@@ -94,13 +94,23 @@ class LiveBook(Book):
             self.tell(EventReceived(seq=seq, replayed=replayed, event=event, token=token))
         elif seq > self.cursor:
             self.witnessed.add(f"{self.phase}: event ahead")
-            self._miss(seq)
+            if self._is_known_hole():
+                self.witnessed.add("known hole")
+                self._skip_to(seq - 1, "trimmed")
+                self._take_event(seq, event, replayed=replayed)
+            else:
+                self._miss(seq)
         else:
             self.witnessed.add(f"{self.phase}: event again")
 
     def _miss(self, received: int) -> None:
         if self.phase == "live":
             self.gap(received)
+
+    def _is_known_hole(self) -> bool:
+        """Whether a version 1 server without a floor was asked for this before."""
+        link = self.linked
+        return link.version == 1 and not link.has_floor and self.hole == self.held
 
     def _see_tail(self, cursor: int | None) -> None:
         if cursor is not None and cursor > self.cursor:
