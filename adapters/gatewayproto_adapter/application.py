@@ -195,6 +195,10 @@ class Application:
         was told that the message is taken: one that was not done when the server closed is in the
         saved machine, and comes again to a server that is made with it.
 
+        A session that expires takes with it the messages that were not begun. The one under way
+        goes on, though nobody will hear of it, while that is so in no more than `max_sessions`
+        sessions; beyond that, the one whose session expired first is cancelled.
+
         Spec: Requests.
         """
 
@@ -208,9 +212,7 @@ class Application:
         Spec: Client to server.
         """
 
-    async def build_snapshot(
-        self, session: SessionHandle, needed: SnapshotNeeded
-    ) -> BuiltSnapshot:
+    async def build_snapshot(self, session: SessionHandle, needed: SnapshotNeeded) -> BuiltSnapshot:
         """Build a session's state, as of `needed.cursor` or later, for everybody who needs it.
 
         Only for a gateway with `application_snapshots`, and then it must be overridden. One at a

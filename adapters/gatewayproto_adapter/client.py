@@ -29,6 +29,7 @@ from gatewayproto.actions import (
 from gatewayproto.client import Client
 from gatewayproto.config import ClientConfig
 from gatewayproto.inputs import Disconnect, Send, Taken
+from gatewayproto.metrics import ClientMetrics
 from gatewayproto_adapter.client_engine import BaseEngine, ClientInflow, Dialing, Item
 from gatewayproto_adapter.errors import (
     ClientStoppedError,
@@ -146,6 +147,10 @@ class BaseClientSession(ABC):
         while it works on an item stores the position behind that item.
         """
         return self._token
+
+    def metrics(self) -> ClientMetrics:
+        """What the client has counted since it was made, and how it stands now."""
+        return self._machine.metrics()
 
     # -- for the adapter ----------------------------------------------------------------------
 

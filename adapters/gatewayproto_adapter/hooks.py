@@ -12,6 +12,7 @@ from gatewayproto.actions import (
     GatewayEvent,
     JoinRequested,
     MessageReceived,
+    SessionExpired,
     SnapshotNeeded,
 )
 from gatewayproto.errors import ErrorCode
@@ -62,7 +63,9 @@ class Hooks:
 
     A hook that raises is logged: it ends neither the server nor another hook. Bounds are the
     machine's: one decision for each connection, `max_pending_requests` for each session, and one
-    snapshot for each session.
+    snapshot for each session. A session that expires takes with it what was not begun. The message
+    that is worked on goes on, those of `max_abandoned` sessions at most; beyond that, the one that
+    was left first is cancelled.
     """
 
     def __init__(
@@ -72,6 +75,8 @@ class Hooks:
         give: Callable[[GatewayInput], None],
         session: Callable[[str], SessionHandle],
         logger: logging.Logger,
+        *,
+        max_abandoned: int,
     ) -> None:
         self._application: Final = application
         self._runner = runner
@@ -79,8 +84,12 @@ class Hooks:
         self._session = session
         self._logger = logger
         self._decisions: dict[int, Job] = {}
+        self._max_abandoned = max_abandoned
         self._inboxes: dict[str, deque[MessageReceived]] = {}
+        self._workers: dict[str, Job] = {}
+        self._abandoned: dict[str, None] = {}  # sessions with a worker that have expired, in order
         self._wanted: dict[str, SnapshotNeeded | None] = {}  # next, where one is being built
+        self._builders: dict[str, Job] = {}
         self._closing = False
 
     def tell(self, event: GatewayEvent) -> None:
@@ -102,15 +111,20 @@ class Hooks:
                 self._abort(event)
             case SnapshotNeeded():
                 self._snapshot(event)
+            case SessionExpired():
+                self._abandon(event.session_id)
             case _:
                 pass
 
     def take_up(self, message: MessageReceived) -> None:
         """Work on a message, after those of its session that came before."""
-        inbox = self._inboxes.get(message.session_id)
+        session_id = message.session_id
+        inbox = self._inboxes.get(session_id)
         if inbox is None:
-            inbox = self._inboxes[message.session_id] = deque()
-            self._runner.start(self._work, message.session_id, name="gatewayproto messages")
+            inbox = self._inboxes[session_id] = deque()
+            self._workers[session_id] = self._runner.start(
+                self._work, session_id, inbox, name="gatewayproto messages"
+            )
         inbox.append(message)
 
     def forget(self, connection: int) -> None:
@@ -171,16 +185,16 @@ class Hooks:
 
     # -- messages -----------------------------------------------------------------------------
 
-    async def _work(self, session_id: str) -> None:
+    async def _work(self, session_id: str, inbox: deque[MessageReceived]) -> None:
         """Work on the messages of one session until there are none."""
         session = self._session(session_id)
-        inbox = self._inboxes[session_id]
         try:
             while inbox and not self._closing:
                 message = inbox.popleft()
                 try:
                     await self._runner.call(
-                        self._application.on_message(session, message), lambda: self._closing
+                        self._application.on_message(session, message),
+                        lambda: self._closing or session_id not in self._workers,
                     )
                 except Exception:
                     self._logger.exception(
@@ -190,7 +204,29 @@ class Hooks:
                     )
                 self._give(Complete(session_id=session_id, message_id=message.message_id))
         finally:
-            del self._inboxes[session_id]
+            for kept in (self._inboxes, self._workers, self._abandoned):
+                kept.pop(session_id, None)
+
+    def _abandon(self, session_id: str) -> None:
+        """Let go of what nobody can ever hear of any more: the session has expired."""
+        self._wanted.pop(session_id, None)
+        builder = self._builders.pop(session_id, None)
+        if builder is not None:
+            builder.cancel()
+        inbox = self._inboxes.pop(session_id, None)
+        if inbox is None:
+            return
+        inbox.clear()
+        self._abandoned[session_id] = None
+        if len(self._abandoned) > self._max_abandoned:
+            oldest = next(iter(self._abandoned))
+            del self._abandoned[oldest]
+            self._logger.info(
+                "on_message is cancelled: its session has expired, and so have %d others",
+                self._max_abandoned,
+                extra={"hook": "on_message"},
+            )
+            self._workers.pop(oldest).cancel()
 
     def _abort(self, abort: AbortRequested) -> None:
         try:
@@ -209,7 +245,9 @@ class Hooks:
             self._wanted[needed.session_id] = needed  # the newest says it all
         else:
             self._wanted[needed.session_id] = None
-            self._runner.start(self._build, needed, name="gatewayproto snapshot")
+            self._builders[needed.session_id] = self._runner.start(
+                self._build, needed, name="gatewayproto snapshot"
+            )
 
     async def _build(self, first: SnapshotNeeded) -> None:
         """Build snapshots of one session until nobody asks for another."""
@@ -220,21 +258,25 @@ class Hooks:
             while needed is not None and not self._closing:
                 self._wanted[session_id] = None
                 built = await self._build_one(session, needed)
-                following = self._wanted[session_id]
+                following = self._wanted.get(session_id)
                 # Asked for while it was built, because somebody did not wait any longer.
-                served = following is not None and built is not None and (
-                    following.epoch == needed.epoch and following.cursor <= built.cursor
+                served = (
+                    following is not None
+                    and built is not None
+                    and (following.epoch == needed.epoch and following.cursor <= built.cursor)
                 )
                 needed = None if served else following
         finally:
-            del self._wanted[session_id]
+            self._wanted.pop(session_id, None)
+            self._builders.pop(session_id, None)
 
     async def _build_one(
         self, session: SessionHandle, needed: SnapshotNeeded
     ) -> BuiltSnapshot | None:
         try:
             built = await self._runner.call(
-                self._application.build_snapshot(session, needed), lambda: self._closing
+                self._application.build_snapshot(session, needed),
+                lambda: self._closing or needed.session_id not in self._builders,
             )
             self._give(
                 SnapshotReady(

@@ -25,6 +25,8 @@ _MAX_MEMBER: Final = 64
 _WITH_PORT: Final = re.compile(r"\[([^\]]*:[^\]]*)\](?::[0-9]{1,5})?|([0-9.]+):[0-9]{1,5}")
 _MAPPED_BITS: Final = 96  # of an IPv6 address in front of the IPv4 address that is mapped into it
 
+_SHARED_BITS: Final = 64  # of an IPv6 address in front of what a host chooses itself
+
 _Address = IPv4Address | IPv6Address
 _Network = IPv4Network | IPv6Network
 
@@ -81,8 +83,14 @@ class TrustedProxies:
 
 
 def network_address(client: str) -> str:
-    """The address in what `client` gave, normalized and without a port; empty where it has none."""
+    """What the rates of whom `client` gave are counted by; empty where it has no address.
+
+    That is the address, normalized and without a port; of an IPv6 address its network of 64 bits,
+    of which whoever has one address has all of them.
+    """
     address = _address(client)
+    if isinstance(address, IPv6Address):
+        return str(IPv6Network((address, _SHARED_BITS), strict=False))
     return "" if address is None else str(address)
 
 

@@ -1,9 +1,11 @@
 """Everything of a server but its transports, its tasks and its clock."""
 
+import logging
 import math
 import ssl as ssl_module
+from abc import abstractmethod
 from collections.abc import Callable, Mapping
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 from attrs import frozen
 from gatewayproto_wsproto import frame_text
@@ -11,32 +13,30 @@ from gatewayproto_wsproto.handshake import HeaderPairs
 
 from gatewayproto.actions import (
     CloseConnection,
+    DrainFinished,
     Emit,
     GatewayAction,
-    GatewayEvent,
-    MessageReceived,
     Persist,
-    Published,
     SendFrames,
 )
 from gatewayproto.config import GatewayConfig
-from gatewayproto.frames import Event
+from gatewayproto.errors import ERRORS, ErrorCode, LocalProtocolError
 from gatewayproto.gateway import Gateway
-from gatewayproto.inputs import (
-    ConnectionClosed,
-    GatewayInput,
-    Publish,
-    SetHealth,
-    TimerExpired,
-)
-from gatewayproto_adapter.application import SessionHandle
+from gatewayproto.inputs import ConnectionClosed, Drain, GatewayInput, Reject, TimerExpired
+from gatewayproto.metrics import GatewayMetrics
+from gatewayproto.rates import Bucket
+from gatewayproto_adapter.application import Application
+from gatewayproto_adapter.commands import Commands
 from gatewayproto_adapter.driver import Alarm, Driver
 from gatewayproto_adapter.expiry import ExpiryQueue
+from gatewayproto_adapter.hooks import Hooks, Runner, check_hooks
 from gatewayproto_adapter.origins import OriginPolicy
 from gatewayproto_adapter.proxies import TrustedProxies
 from gatewayproto_adapter.server_link import Refusal, ServerLink
+from gatewayproto_adapter.store import Store, StoreWriter
 
 DEFAULT_CLOSE_TIMEOUT: Final = 5.0
+DEFAULT_GRACE: Final = 10.0
 DEFAULT_MAX_UPGRADES: Final = 1000
 BACKLOG: Final = 1024
 """Connections that the system may hold until they are accepted."""
@@ -57,46 +57,45 @@ class ServerOptions:
     ssl: ssl_module.SSLContext | None
     close_timeout: float
     max_upgrades: int
+    store: Store | None
 
 
-class ServerHooks(Protocol):
-    """The application's hooks, as a framework runs them."""
-
-    def tell(self, event: GatewayEvent) -> None:
-        """The machine emitted an event."""
-        ...
-
-    def take_up(self, message: MessageReceived) -> None:
-        """Work on a message, after those of its session that came before."""
-        ...
-
-    def forget(self, connection: int) -> None:
-        """A connection is gone: nobody waits for the decision on it."""
-        ...
-
-    def close(self) -> None:
-        """Cancel every hook and call none any more, save `on_event`."""
-        ...
-
-
-class BaseServer:
+class BaseServer(Commands):
     """A gateway machine with its connections; an adapter's `Server` does the I/O.
 
     Everything is called in one thread.
     """
 
     def __init__(
-        self, gateway: Gateway | None, options: ServerOptions, *, clock: Callable[[], float]
+        self,
+        application: Application,
+        gateway: Gateway | None,
+        options: ServerOptions,
+        *,
+        clock: Callable[[], float],
+        runner: Runner,
+        logger: logging.Logger,
     ) -> None:
-        if options.config.write_ahead:
-            raise ValueError("a server has no store, and so cannot write ahead")
         self._options = options
         self._gateway = Gateway(options.config) if gateway is None else gateway
+        config = self._gateway.config
+        check_hooks(application, application_snapshots=config.application_snapshots)
+        self._store = _writer_of(
+            config, options.store, runner=runner, give=self.give, failed=self._store_failed
+        )
         self._clock = clock
+        self._logger = logger
         self._origins = OriginPolicy(options.allow_origins, secure=options.ssl is not None)
         self._proxies = TrustedProxies(options.trusted_proxies)
         self._address = (options.host, options.port)
-        self._hooks: ServerHooks
+        self._hooks = Hooks(
+            application,
+            runner,
+            self.give,
+            self.session,
+            logger,
+            max_abandoned=config.max_sessions,
+        )
         self._driver: Driver[GatewayInput, GatewayAction] | None = None
         self._links: set[ServerLink] = set()
         self._open: dict[int, ServerLink] = {}
@@ -105,6 +104,7 @@ class BaseServer:
         self._ending: ExpiryQueue[ServerLink] = ExpiryQueue(options.close_timeout)
         self._owing: set[ServerLink] = set()
         self._closing = False
+        self._failure: Exception | None = None
 
     # -- the public side ----------------------------------------------------------------------
 
@@ -133,37 +133,12 @@ class BaseServer:
         """How many transports there are, whatever their state."""
         return len(self._links)
 
-    def session(self, session_id: str) -> SessionHandle:
-        """A handle to publish in a session from anywhere."""
-        return SessionHandle(session_id, self.publish)
+    def metrics(self) -> GatewayMetrics:
+        """What the gateway has counted since it was made, and how it stands now.
 
-    def publish(self, session_id: str, event: Event) -> int | None:
-        """Publish an event; returns its seq, or None where the session is gone.
-
-        Works until the machine is saved, also after `close`: the event is in the journal.
-
-        Raises:
-            LocalProtocolError: The event cannot be sent to every client; nothing was published.
-
-        Spec: Terms; Framing.
+        It takes time in proportion to the sessions and connections.
         """
-        for action in self._drive(Publish(session_id=session_id, event=event)):
-            match action:
-                case Emit(event=Published(seq=seq)):
-                    return seq
-                case _:
-                    pass
-        return None
-
-    def set_health(self, health: Mapping[str, Any]) -> None:
-        """Set the gateway's health, plain JSON data, for every welcome from now on.
-
-        Raises:
-            LocalProtocolError: It cannot be sent.
-
-        Spec: The welcome.
-        """
-        self._drive(SetHealth(health=health))
+        return self._gateway.metrics()
 
     def save(self) -> dict[str, Any]:
         """The machine as plain JSON data, for `Gateway.from_state` or `Gateway.recover`.
@@ -193,26 +168,78 @@ class BaseServer:
         for number in self._gateway.connections:
             self._drive(ConnectionClosed(number))
 
-    def _take_up_pending(self) -> None:
-        """Work on what a restored machine had accepted and nobody completed."""
+    def _begin_to_serve(self) -> None:
+        """Take up what a restored machine had accepted and nobody completed."""
+        self._logger.info("listening on %s", self.url, extra={"url": self.url})
         for session_id in self._gateway.session_ids:
             for message in self._gateway.pending(session_id):
                 self._hooks.take_up(message)
         self._arm()
 
+    @abstractmethod
+    def _stop_listening(self) -> None:
+        """Accept no connection any more. It may be called again."""
+
+    @abstractmethod
+    def _drained(self) -> None:
+        """Wake who waits for the end of a drain."""
+
+    @abstractmethod
+    def _failed(self) -> None:
+        """Wake who waits for the end of the server: it is closing, for `_failure`."""
+
+    def _raise_failure(self) -> None:
+        """Raise what ended the server, if anything did."""
+        if self._failure is not None:
+            raise self._failure
+
+    def _begin_to_drain(self, drain: Drain) -> None:
+        """Send everybody away, and listen no more."""
+        self._command(drain)  # first: it may be refused
+        self._stop_listening()
+        self._logger.info(
+            "draining, with %d connections", len(self._open), extra={"grace": drain.grace}
+        )
+
+    def _store_failed(self, error: Exception) -> None:
+        self._logger.error("the store failed", exc_info=error)
+        self._failure = error
+        if not self._closing:
+            code = ErrorCode.INTERNAL_ERROR
+            self._begin_to_close(ERRORS[code].close_code or 0, code.value)
+        self._failed()
+
     def _begin_to_close(self, code: int, reason: str) -> None:
-        """Accept nothing more, cancel the hooks, close every connection."""
+        """Accept nothing more, cancel the hooks, close every connection.
+
+        What is to be stored still is: the adapter waits for it.
+        """
+        self._logger.info("closing %d connections", len(self._links), extra={"close_code": code})
         self._closing = True
+        self._stop_listening()
         self._hooks.close()
         for link in tuple(self._links):
             link.leave()
             link.close(code, reason)
         self._arm()
 
+    def _end(self) -> None:
+        """Everything has ended."""
+        if self._store is not None:
+            self._store.cancel()
+        self._logger.info("closed")
+
     def _abort(self) -> None:
-        """End every connection at once."""
+        """End every connection at once, and do not wait for the store."""
+        if self._store is not None:
+            self._store.cancel()
         for link in tuple(self._links):
             link.abort()
+
+    def _command(self, input_: GatewayInput) -> tuple[GatewayAction, ...]:
+        if self._store is not None and self._store.stopped:
+            raise RuntimeError("nothing can be stored any more")
+        return self._drive(input_)
 
     def _drive(self, input_: GatewayInput) -> tuple[GatewayAction, ...]:
         if self._driver is None:
@@ -237,11 +264,22 @@ class BaseServer:
             case CloseConnection(connection=number, code=code, reason=reason):
                 link = self._open.get(number)
                 if link is not None:
+                    self._logger.debug(
+                        "closing connection %d: %d %s",
+                        number,
+                        code,
+                        ascii(reason),
+                        extra={"connection": number, "close_code": code},
+                    )
                     link.close(code, reason)
             case Persist():
-                pass  # never given: nothing is written ahead
+                if self._store is not None:
+                    self._store.add(action)
             case Emit(event=event):
                 self._hooks.tell(event)
+                if isinstance(event, DrainFinished):
+                    self._logger.info("drained")
+                    self._drained()
 
     def _own_deadline(self) -> float | None:
         deadlines = (self._upgrading.next_deadline, self._ending.next_deadline)
@@ -274,6 +312,15 @@ class BaseServer:
 
     def judge(self, path: str, headers: Mapping[str, str]) -> None:
         """See `Hub`."""
+        try:
+            self._judge(path, headers)
+        except Refusal as refusal:
+            self._logger.debug(
+                "an upgrade was refused: %d", refusal.status, extra={"status": refusal.status}
+            )
+            raise
+
+    def _judge(self, path: str, headers: Mapping[str, str]) -> None:
         if path != self._options.path:
             raise Refusal(404)
         if not self._origins.permits(headers):
@@ -291,7 +338,37 @@ class BaseServer:
         self._upgrading.discard(link)
         self._last_number += 1
         self._open[self._last_number] = link
+        link.allowance = Bucket.full(self._gateway.config.frame_rate, self._clock())
+        self._logger.debug(
+            "connection %d from %s",
+            self._last_number,
+            ascii(link.peer),
+            extra={"connection": self._last_number, "peer": ascii(link.peer)},
+        )
         return self._last_number
+
+    def burdened(self, link: ServerLink, frames: int) -> None:
+        """See `Hub`. They have the rate of the machine's frames, but tokens of their own."""
+        bucket, now = link.allowance, self._clock()
+        waits = (bucket.take(now) for _ in range(frames) if bucket is not None)
+        wait = next((each for each in waits if each is not None), None)
+        if wait is None:
+            return
+        link.allowance = None
+        code = ErrorCode.RATE_LIMITED
+        try:
+            self._drive(
+                Reject(
+                    connection=link.number,
+                    code=code,
+                    message="too many frames",
+                    retry_after_seconds=wait,
+                )
+            )
+        except LocalProtocolError:
+            # It sent no handshake yet, so that there is nothing to reject.
+            link.leave()
+            link.close(ERRORS[code].close_code or 0, code.value)
 
     def owing(self, link: ServerLink) -> None:
         """See `Hub`."""
@@ -316,9 +393,37 @@ class BaseServer:
         self._forget(link)
         self._ending.discard(link)
         self._links.discard(link)
+        if link.number:
+            self._logger.debug(
+                "connection %d is gone", link.number, extra={"connection": link.number}
+            )
 
     def _forget(self, link: ServerLink) -> None:
         self._upgrading.discard(link)
         self._open.pop(link.number, None)
         self._owing.discard(link)
         self._hooks.forget(link.number)
+
+
+def config_of(config: GatewayConfig | None, gateway: Gateway | None) -> GatewayConfig:
+    """The configuration to serve with, where one is given or none."""
+    if config is not None:
+        return config
+    return GatewayConfig() if gateway is None else gateway.config
+
+
+def _writer_of(
+    config: GatewayConfig,
+    store: Store | None,
+    *,
+    runner: Runner,
+    give: Callable[[GatewayInput], None],
+    failed: Callable[[Exception], None],
+) -> StoreWriter | None:
+    if config.write_ahead and store is None:
+        raise ValueError("a server that writes ahead needs a store")
+    if store is None:
+        return None
+    if not config.write_ahead:
+        raise ValueError("a server has a store only to write ahead")
+    return StoreWriter(store, runner, give, failed)

@@ -23,8 +23,9 @@ from gatewayproto.inputs import (
     FrameReceived,
     GatewayInput,
 )
+from gatewayproto.rates import Bucket
 from gatewayproto_adapter.drain import DrainLedger
-from gatewayproto_adapter.proxies import UNIX
+from gatewayproto_adapter.proxies import UNIX, network_address
 
 _WRITE_AT: Final = 64 * 1024
 """Payload bytes of answers to what one read brought, above which they are written at once."""
@@ -62,6 +63,10 @@ class Hub(Protocol):
         """The connection is upgraded; give it its number."""
         ...
 
+    def burdened(self, link: "ServerLink", frames: int) -> None:
+        """So many frames of WebSocket's own came, of which the machine knows nothing."""
+        ...
+
     def owing(self, link: "ServerLink") -> None:
         """Whether the connection is `owing` may have changed."""
         ...
@@ -90,6 +95,8 @@ class ServerLink(ABC):
         self._known = False  # to the machine
         self.peer = ""
         """The transport's other end: `host:port`, `unix`, or empty where it is not known."""
+        self.allowance: Bucket | None = None
+        """For frames of WebSocket's own; None where they are not limited."""
         self.number = 0
         """What the machine knows the connection by, above 0 once it is upgraded."""
 
@@ -160,6 +167,9 @@ class ServerLink(ABC):
         if self._known:
             self._hub.give(Activity(self.number))
         yield from self._take(self._ws.receive(data))
+        overhead = self._ws.take_overhead()
+        if overhead and self._known:
+            self._hub.burdened(self, overhead)
         self._wake()
 
     def _receive_eof(self) -> None:
@@ -211,13 +221,15 @@ class ServerLink(ABC):
         early = self._ws.accept()
         self.number = self._hub.admitted(self)
         self._known = True
+        client = self._hub.client_of(self.peer, request.headers)
         self._hub.give(
             ConnectionOpened(
                 connection=self.number,
                 path=request.path,
                 query=request.query_params,
                 headers=headers,
-                peer=self._hub.client_of(self.peer, request.headers),
+                peer=client,
+                address=network_address(client),
                 timestamp=time.time(),
             )
         )

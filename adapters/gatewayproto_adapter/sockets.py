@@ -11,6 +11,9 @@ _UNSENT: Final = 16 * 1024
 """Bytes that the kernel takes beyond what it can send; trio sets the same."""
 
 
+_TCP: Final = frozenset({socket.AF_INET, socket.AF_INET6})
+
+
 class Socket(Protocol):
     """What asyncio and trio give of a socket."""
 
@@ -24,23 +27,23 @@ class Socket(Protocol):
         ...
 
 
-def hold_little(sock: Socket | None) -> None:
+def hold_little(sock: Socket) -> None:
     """Have the kernel take about as much as it can send, where it knows how to.
 
     What it took counts as sent. Otherwise it takes megabytes for a peer that reads nothing,
     beside every limit of ours.
     """
-    if _is_tcp(sock) and hasattr(socket, "TCP_NOTSENT_LOWAT"):
+    if sock.family in _TCP and hasattr(socket, "TCP_NOTSENT_LOWAT"):
         with suppress(OSError):
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, _UNSENT)
 
 
-def reset_at_close(sock: Socket | None) -> None:
+def reset_at_close(sock: Socket) -> None:
     """Have the kernel forget what was not sent, and reset the connection, once it is closed.
 
     Otherwise it goes on for as long as the peer acknowledges that it has no room. A Unix socket
     holds nothing back: what was written lies with the peer.
     """
-    if _is_tcp(sock):
+    if sock.family in _TCP:
         with suppress(OSError):
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER)

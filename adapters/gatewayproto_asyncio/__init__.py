@@ -5,7 +5,13 @@ driven through asyncio's protocols, and one timer each wakes a server and a clie
 every connection has an owner that ends it.
 """
 
-from gatewayproto_adapter.application import Application, Rejected, SessionHandle
+from gatewayproto_adapter.application import (
+    Application,
+    BuiltSnapshot,
+    Grant,
+    Rejected,
+    SessionHandle,
+)
 from gatewayproto_adapter.client import MakeClient
 from gatewayproto_adapter.client_engine import Item
 from gatewayproto_adapter.clock import monotonic
@@ -14,14 +20,17 @@ from gatewayproto_adapter.errors import (
     MessageRefusedError,
     OutcomeUnknownError,
 )
+from gatewayproto_adapter.store import Store
 
 from gatewayproto_asyncio.client import ClientSession, connect
 from gatewayproto_asyncio.server import Server, serve
 
 __all__ = [
     "Application",
+    "BuiltSnapshot",
     "ClientSession",
     "ClientStoppedError",
+    "Grant",
     "Item",
     "MakeClient",
     "MessageRefusedError",
@@ -29,6 +38,7 @@ __all__ = [
     "Rejected",
     "Server",
     "SessionHandle",
+    "Store",
     "connect",
     "monotonic",
     "serve",

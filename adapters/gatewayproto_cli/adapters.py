@@ -20,6 +20,7 @@ from gatewayproto.actions import (
     Skipped,
     SnapshotReceived,
 )
+from gatewayproto.metrics import GatewayMetrics
 
 NAMES: Final = ("asyncio", "trio")
 """The adapters that there are, and by the same names the frameworks that `anyio` runs on."""
@@ -51,6 +52,16 @@ class Server(Protocol):
 
     def save(self) -> dict[str, Any]:
         """The machine as plain JSON data."""
+        ...
+
+    def metrics(self) -> GatewayMetrics:
+        """What the gateway has counted, and how it stands."""
+        ...
+
+    async def drain(
+        self, *, reason: str = ..., after: float = ..., spread: float = ..., grace: float = ...
+    ) -> None:
+        """Send every client away, and wait until none is left."""
         ...
 
     async def close(self) -> None:

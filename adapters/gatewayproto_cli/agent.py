@@ -4,16 +4,17 @@ import hmac
 import re
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
 from typing import Final
 
 import anyio
 from anyio.lowlevel import checkpoint
-from attrs import frozen
+from attrs import field, frozen
 from gatewayproto_adapter.application import Application, Rejected, SessionHandle
 
 from gatewayproto import ErrorCode, Event, GatewayConfig, LocalProtocolError, codec
-from gatewayproto.actions import JoinRequested, MessageReceived
+from gatewayproto.actions import AbortRequested, JoinRequested, MessageReceived
 from gatewayproto.frames import MAX_DEPTH, Object
 
 MAX_EVENTS: Final = 1_000_000
@@ -105,6 +106,30 @@ class Task:
         )
 
 
+@frozen
+class Run:
+    """What an `abort` can stop: a `tokens` or a `sleep` that is under way."""
+
+    request_id: str | None
+    run_id: str = field(factory=lambda: str(uuid.uuid4()))
+    _aborted: anyio.Event = field(factory=anyio.Event)
+
+    def abort(self, abort: AbortRequested) -> None:
+        """Stop, if this is the run that is meant."""
+        named = abort.run_id in {None, self.run_id}
+        if named and abort.request_id in {None, self.request_id}:
+            self._aborted.set()
+
+    async def aborted_within(self, seconds: float) -> bool:
+        """Wait so long, or until it is to stop; whether that is so."""
+        if seconds:
+            with anyio.move_on_after(seconds):
+                await self._aborted.wait()
+        else:
+            await checkpoint()
+        return self._aborted.is_set()
+
+
 class DemoAgent(Application):
     """The agent of `gatewayproto serve`.
 
@@ -113,6 +138,9 @@ class DemoAgent(Application):
     - `sleep S TEXT`: TEXT after S seconds.
     - `ask TEXT`: a `question` that expects a reply; the reply is echoed.
     - Anything else is echoed, these words with other arguments too.
+
+    An abort ends a run of tokens with what there is of the text, a sleep with an empty one: a final
+    with `data.aborted` true, which is all that is said of it.
 
     A number that is too large is answered with a `response` that says so, `data.refused` true: an N
     above `MAX_EVENTS`, a time above `MAX_SECONDS`, a run whose final would not fit into an event.
@@ -124,6 +152,7 @@ class DemoAgent(Application):
         self._agent_ids = frozenset(agent_ids)
         self._tokens = TokenBook(tokens)
         self._max_event = config.max_event
+        self._runs: dict[str, Run] = {}  # by session, in which one message is worked on at a time
 
     async def authenticate(self, join: JoinRequested) -> str | None:
         """Who may come; which agents there are is told only to those who may."""
@@ -148,30 +177,35 @@ class DemoAgent(Application):
         else:
             task.publish("response", {"text": text})
 
+    def on_abort(self, session: SessionHandle, abort: AbortRequested) -> None:
+        """Stop what runs in this session, if that is meant; too late is no failure."""
+        run = self._runs.get(session.session_id)
+        if run is not None:
+            run.abort(abort)
+
+    @contextmanager
+    def _run(self, task: Task) -> Generator[Run, None, None]:
+        """What can be aborted during the block."""
+        run = self._runs[task.session.session_id] = Run(task.message.request_id)
+        try:
+            yield run
+        finally:
+            del self._runs[task.session.session_id]
+
     async def _tokens_run(self, task: Task, count: float, pause: float) -> None:
-        run_id = str(uuid.uuid4())
-
-        def final(text: str) -> Event:
-            return task.event("response", {"text": text}, run_id=run_id, final=True)
-
-        if count > MAX_EVENTS or pause > MAX_SECONDS:
-            task.refuse(f"at most {MAX_EVENTS} tokens, at most {MAX_SECONDS:.0f} s apart")
-        elif _size(final("")) + _text_size(int(count)) > self._max_event:
-            task.refuse("the whole text would not fit into an event")
-        else:
-            words = [f"t{number} " for number in range(int(count))]
-            if await self._stream(task, run_id, words, pause):
-                task.session.publish_event(final("".join(words)))
-
-    async def _stream(self, task: Task, run_id: str, words: list[str], pause: float) -> bool:
-        """Publish a run's transient events; False where the session is gone."""
-        for number, word in enumerate(words):
-            if number and (pause or number % _SLICE == 0):
-                await anyio.sleep(pause)
-            event = task.event("token", {"text": word}, run_id=run_id, transient=True)
-            if task.session.publish_event(event) is None:
-                return False
-        return True
+        with self._run(task) as run:
+            if count > MAX_EVENTS or pause > MAX_SECONDS:
+                task.refuse(f"at most {MAX_EVENTS} tokens, at most {MAX_SECONDS:.0f} s apart")
+            elif _size(_final(task, run, "", aborted=True)) + _text_size(int(count)) > (
+                self._max_event
+            ):
+                task.refuse("the whole text would not fit into an event")
+            else:
+                words = [f"t{number} " for number in range(int(count))]
+                said = await _stream(task, run, words, pause)
+                if said is not None:
+                    text = "".join(words[:said])
+                    task.session.publish_event(_final(task, run, text, aborted=said < len(words)))
 
     async def _burst(self, task: Task, count: float) -> None:
         if count > MAX_EVENTS:
@@ -187,8 +221,27 @@ class DemoAgent(Application):
         if seconds > MAX_SECONDS:
             task.refuse(f"at most {MAX_SECONDS:.0f} s")
             return
-        await anyio.sleep(seconds)
+        with self._run(task) as run:
+            if await run.aborted_within(seconds):
+                task.session.publish_event(_final(task, run, "", aborted=True))
+                return
         task.publish("response", {"text": text})
+
+
+async def _stream(task: Task, run: Run, words: list[str], pause: float) -> int | None:
+    """Publish a run's transient events; how many there were, None where the session is gone."""
+    for number, word in enumerate(words):
+        if number and (pause or number % _SLICE == 0) and await run.aborted_within(pause):
+            return number
+        event = task.event("token", {"text": word}, run_id=run.run_id, transient=True)
+        if task.session.publish_event(event) is None:
+            return None
+    return len(words)
+
+
+def _final(task: Task, run: Run, text: str, *, aborted: bool) -> Event:
+    data: Object = {"text": text, "aborted": True} if aborted else {"text": text}
+    return task.event("response", data, run_id=run.run_id, final=True)
 
 
 def text_of(content: str | Object) -> str:

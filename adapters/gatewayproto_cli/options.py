@@ -8,6 +8,7 @@ from typing import Any, Final, TypeVar
 import click
 
 from gatewayproto.frames import MAX_INT
+from gatewayproto.rates import Rate
 from gatewayproto_cli.adapters import NAMES
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -38,6 +39,21 @@ def seconds(value: str | float) -> float:
     if not _MIN_SECONDS <= time <= _MAX_SECONDS:
         raise click.BadParameter(f"{value!r} is no time from {_MIN_SECONDS} to 1e9 seconds.")
     return time
+
+
+def rate(value: str) -> Rate | None:
+    """Read so many a second, and after a slash so many at once; `none` is no limit.
+
+    Raises:
+        click.BadParameter: It is no rate.
+    """
+    if value == "none":
+        return None
+    per_second, _, burst = value.partition("/")
+    try:
+        return Rate(float(per_second), int(burst))
+    except ValueError:
+        raise click.BadParameter(f"{value!r} is no rate such as 50/500, and not none.") from None
 
 
 def utf8(value: str) -> str:

@@ -1,7 +1,10 @@
 """`gatewayproto serve`: a gateway with the demo agent."""
 
+import logging
 import ssl
+from collections.abc import Callable
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
 from urllib.parse import quote
@@ -15,14 +18,18 @@ from gatewayproto_adapter.reasons import reason
 
 from gatewayproto import GatewayConfig
 from gatewayproto.frames import MAX_INT, MIN_MAX_PAYLOAD
+from gatewayproto.metrics import GatewayMetrics
+from gatewayproto.rates import Rate
 from gatewayproto_cli.adapters import Adapter, Server, load
 from gatewayproto_cli.agent import DemoAgent
-from gatewayproto_cli.logs import log_to_stderr
+from gatewayproto_cli.endpoint import Endpoint, listen
+from gatewayproto_cli.logs import LEVELS, KeyValueFormatter, log_to_stderr
 from gatewayproto_cli.options import (
     COUNT,
     PORT,
     SETTINGS,
     adapter_option,
+    rate,
     record_option,
     seconds,
     text,
@@ -32,8 +39,13 @@ from gatewayproto_cli.signals import until_told
 from gatewayproto_cli.text import escape
 from gatewayproto_cli.tls import FILE, server_context
 
-_CLOSE_TIMEOUT: Final = 2.0
-"""Seconds for peers to take their leave: the whole end must come within five."""
+_AFTER: Final = 0.5
+_SPREAD: Final = 1.0
+"""Seconds, and at random up to so many more, until clients that are sent away come back."""
+_GRACE: Final = 2.0
+"""Seconds for clients to leave when they are told to."""
+_CLOSE_TIMEOUT: Final = 1.5
+"""Seconds for what is left of them to be closed: the whole end must come within five."""
 _PATH: Final = "/ws"
 _DEFAULTS: Final = GatewayConfig()
 
@@ -52,6 +64,7 @@ class ServeOptions:
     config: GatewayConfig
     ssl: ssl.SSLContext | None
     record: Path | None
+    metrics: tuple[str, int] | None
 
     @property
     def place(self) -> str:
@@ -115,6 +128,24 @@ def _proxy(value: str) -> str:
               default=_DEFAULTS.max_payload, help="Bytes of the largest frame taken.")  # fmt: skip
 @click.option("--strict", is_flag=True, show_default="off",
               help="Refuse handshakes without version fields.")  # fmt: skip
+@click.option("--frame-rate", type=rate, metavar="RATE", default="1000/10000",
+              help="Frames a second that one connection may send, and how many at once; "
+              "none for no limit.")  # fmt: skip
+@click.option("--recovery-rate", type=rate, metavar="RATE", default="10/100",
+              help="Recoveries on one connection.")  # fmt: skip
+@click.option("--connection-rate", type=rate, metavar="RATE", default="200/2000",
+              help="Connections from one address.")  # fmt: skip
+@click.option("--handshake-rate", type=rate, metavar="RATE", default="200/2000",
+              help="Handshakes from one address.")  # fmt: skip
+@click.option("--session-rate", type=rate, metavar="RATE", default="100/2000",
+              help="New sessions with one token; without --token, from one address.")  # fmt: skip
+@click.option("--metrics-port", type=PORT, show_default="none",
+              help="Tell metrics at http://HOST:PORT/metrics, as OpenMetrics text; 0 picks a free "
+              "port. Where that is, stderr tells.")  # fmt: skip
+@click.option("--metrics-host", type=text, default="127.0.0.1",
+              help="Where to tell them.")  # fmt: skip
+@click.option("--log-level", type=click.Choice(LEVELS), default="warning",
+              help="What to log, on stderr.")  # fmt: skip
 @record_option
 @click.pass_context
 def serve_command(
@@ -138,21 +169,39 @@ def serve_command(
     request_ttl: float,
     max_payload: int,
     strict: bool,
+    frame_rate: Rate | None,
+    recovery_rate: Rate | None,
+    connection_rate: Rate | None,
+    handshake_rate: Rate | None,
+    session_rate: Rate | None,
+    metrics_port: int | None,
+    metrics_host: str,
+    log_level: str,
     record: Path | None,
 ) -> None:
     """Run a gateway with the demo agent, on the WebSocket path /ws.
 
     Prints "ready ws://HOST:PORT/ws" once it accepts connections; "ready wss://HOST:PORT/ws" with
-    --certfile, "ready ws+unix:PATH:/ws" with --unix. SIGTERM and SIGINT end it.
+    --certfile, "ready ws+unix:PATH:/ws" with --unix. SIGTERM and SIGINT end it within 5 seconds,
+    with its clients sent away to come back later; a second one ends it at once.
+
+    A RATE is so many a second, and after a slash so many at once. These are meant for scripts on
+    one machine: a public gateway is better off with a tenth of them.
 
     The agent does what a message says: "tokens N [MS]", "burst N", "sleep S TEXT", "ask TEXT";
     anything else it echoes.
     """
-    log_to_stderr()
+    log_to_stderr(getattr(logging, log_level.upper()), KeyValueFormatter())
     if unix is not None and _given(ctx, "host", "port"):
         raise click.UsageError("--unix is in place of --host and --port.")
     if keyfile is not None and certfile is None:
         raise click.UsageError("--keyfile is the key to a certificate: give --certfile.")
+    if metrics_port is None and _given(ctx, "metrics_host"):
+        raise click.UsageError("--metrics-host is where --metrics-port is: give that.")
+    if metrics_port is not None and find_spec("prometheus_client") is None:
+        raise click.UsageError(
+            "--metrics-port needs prometheus-client: pip install 'gatewayproto[cli,metrics]'"
+        )
     config = GatewayConfig(
         retain=retain,
         retain_transient=retain_transient,
@@ -162,6 +211,11 @@ def serve_command(
         request_ttl=request_ttl,
         max_payload=max_payload,
         protocol_strict=strict,
+        frame_rate=frame_rate,
+        recovery_rate=recovery_rate,
+        connection_rate=connection_rate,
+        handshake_rate=handshake_rate,
+        session_rate=session_rate,
     )
     options = ServeOptions(
         host=host,
@@ -174,6 +228,7 @@ def serve_command(
         config=config,
         ssl=None if certfile is None else server_context(certfile, keyfile),
         record=record,
+        metrics=None if metrics_port is None else (metrics_host, metrics_port),
     )
     serving = partial(_serve, load(adapter), options)
     try:
@@ -187,8 +242,8 @@ def _given(ctx: click.Context, *names: str) -> bool:
     return any(ctx.get_parameter_source(name) is not ParameterSource.DEFAULT for name in names)
 
 
-async def _serve(adapter: Adapter, options: ServeOptions, told: anyio.Event) -> None:
-    """Serve until it is told to end."""
+async def _serve(adapter: Adapter, options: ServeOptions, told: anyio.Event) -> int:
+    """Serve until it is told to end, then send everybody away; the exit status."""
     agent = DemoAgent(agent_ids=options.agent_ids, tokens=options.tokens, config=options.config)
     with recording_into(options.record, secrets=options.tokens) as recording:
         server = adapter.serve(
@@ -204,8 +259,38 @@ async def _serve(adapter: Adapter, options: ServeOptions, told: anyio.Event) -> 
             close_timeout=_CLOSE_TIMEOUT,
         )
         async with server as running:
+            endpoint = await _endpoint(options.metrics, running.metrics)
+            if endpoint is not None:
+                click.echo(f"metrics {endpoint.url}", err=True)
             click.echo(f"ready {options.url(running)}")
-            await told.wait()
+            async with anyio.create_task_group() as telling:
+                if endpoint is not None:
+                    endpoint.start(telling)
+                await told.wait()
+                await running.drain(after=_AFTER, spread=_SPREAD, grace=_GRACE)
+                telling.cancel_scope.cancel()
+    return 0
+
+
+async def _endpoint(
+    place: tuple[str, int] | None, take: Callable[[], GatewayMetrics]
+) -> Endpoint | None:
+    """What tells the metrics, where that is wanted.
+
+    Raises:
+        click.ClickException: The address cannot be had.
+    """
+    if place is None:
+        return None
+    from gatewayproto_cli.openmetrics import CONTENT_TYPE, exposition  # noqa: PLC0415 - an extra
+
+    try:
+        return await listen(*place, exposition(take), CONTENT_TYPE)
+    except (OSError, UnicodeError) as error:
+        host, port = place
+        raise click.ClickException(
+            f"cannot tell metrics on {escape(host)}, port {port}: {_why(error)}"
+        ) from None
 
 
 def _why(error: OSError | UnicodeError) -> str:

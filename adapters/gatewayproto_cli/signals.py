@@ -5,40 +5,49 @@ import signal
 from collections.abc import AsyncIterator, Awaitable, Callable, Generator
 from contextlib import ExitStack, contextmanager
 from types import FrameType
-from typing import Final, TypeVar
+from typing import Final
 
 import anyio
 from anyio.abc import TaskStatus
 
-T = TypeVar("T")
-
 _ENDING: Final = (signal.SIGINT, signal.SIGTERM)
 
 
-async def until_told(work: Callable[[anyio.Event], Awaitable[T]]) -> T:
+async def until_told(work: Callable[[anyio.Event], Awaitable[int]]) -> int:
     """Run `work` with an event that SIGINT and SIGTERM set, instead of ending the process.
 
-    Returns what it returns, and raises what it raises.
+    Returns what it returns, and raises what it raises. A second signal cancels it: that ends the
+    command at once, and is 0 all the same.
     """
-    told = anyio.Event()
-    results: list[T] = []
+    told, hurry = anyio.Event(), anyio.CancelScope()
+    come = 0
+    status = 0
     failures: list[Exception] = []
+
+    def take() -> None:
+        nonlocal come
+        come += 1
+        if come > 1:
+            hurry.cancel()
+        told.set()
+
     async with anyio.create_task_group() as listening:
-        await listening.start(_listen, told.set)
+        await listening.start(_listen, take)
         try:
-            results.append(await work(told))
+            with hurry:
+                status = await work(told)
         except Exception as error:  # noqa: BLE001 - raised again as itself, not in a group
             failures.append(error)
         listening.cancel_scope.cancel()
     for failure in failures:
         raise failure
-    return results[0]
+    return status
 
 
 async def _listen(
-    told: Callable[[], object], *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED
+    take: Callable[[], object], *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED
 ) -> None:
-    """Call `told` on every signal, also while the command is about to end."""
+    """Call `take` on every signal, also while the command is about to end."""
     signals: AsyncIterator[object]
     with ExitStack() as stack:
         stack.enter_context(_late_ones_dropped())
@@ -48,7 +57,7 @@ async def _listen(
             signals = _by_handler()
         task_status.started()
         async for _ in signals:
-            told()
+            take()
 
 
 @contextmanager
@@ -63,16 +72,17 @@ def _late_ones_dropped() -> Generator[None, None, None]:
 
 
 def _by_handler() -> AsyncIterator[object]:
-    """The first signal, on asyncio; any later one is as good as none."""
-    loop, come = asyncio.get_running_loop(), anyio.Event()
+    """Every signal, on asyncio."""
+    loop, come = asyncio.get_running_loop(), asyncio.Queue[None]()
     for number in _ENDING:
-        signal.signal(number, lambda *_: loop.call_soon_threadsafe(come.set))
+        signal.signal(number, lambda *_: loop.call_soon_threadsafe(come.put_nowait, None))
 
-    async def first() -> AsyncIterator[object]:
-        await come.wait()
-        yield None
+    async def each() -> AsyncIterator[object]:
+        while True:
+            await come.get()
+            yield None
 
-    return first()
+    return each()
 
 
 @contextmanager

@@ -6,7 +6,13 @@ depend on the framework in `gatewayproto_adapter`. The names, parameters and beh
 and has ended when their `async with` has.
 """
 
-from gatewayproto_adapter.application import Application, Rejected, SessionHandle
+from gatewayproto_adapter.application import (
+    Application,
+    BuiltSnapshot,
+    Grant,
+    Rejected,
+    SessionHandle,
+)
 from gatewayproto_adapter.client import MakeClient
 from gatewayproto_adapter.client_engine import Item
 from gatewayproto_adapter.errors import (
@@ -14,6 +20,7 @@ from gatewayproto_adapter.errors import (
     MessageRefusedError,
     OutcomeUnknownError,
 )
+from gatewayproto_adapter.store import Store
 
 from gatewayproto_trio._clock import monotonic
 from gatewayproto_trio.client import ClientSession, connect
@@ -21,8 +28,10 @@ from gatewayproto_trio.server import Server, serve
 
 __all__ = [
     "Application",
+    "BuiltSnapshot",
     "ClientSession",
     "ClientStoppedError",
+    "Grant",
     "Item",
     "MakeClient",
     "MessageRefusedError",
@@ -30,6 +39,7 @@ __all__ = [
     "Rejected",
     "Server",
     "SessionHandle",
+    "Store",
     "connect",
     "monotonic",
     "serve",

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
 
 import trio
 from attrs import define, field
@@ -15,6 +16,8 @@ _logger = logging.getLogger("gatewayproto.trio")
 class Job:
     """One task."""
 
+    lasting: bool = False
+    """Whether `Jobs.cancel` leaves it alone."""
     scope: trio.CancelScope = field(factory=trio.CancelScope)
     task: trio.lowlevel.Task | None = None
     """None until it runs."""
@@ -36,7 +39,7 @@ class Jobs:
         self.nursery: trio.Nursery
         """Open between `enter` and `leave`."""
         self._alarm: ScopeAlarm
-        self._manager = trio.open_nursery()
+        self._manager: AbstractAsyncContextManager[trio.Nursery]
         self._entered = False
         self._jobs: set[Job] = set()
         self._changes = trio.lowlevel.ParkingLot()
@@ -50,6 +53,7 @@ class Jobs:
         if self._entered:
             raise RuntimeError("a server or a client is entered once")
         self._entered = True
+        self._manager = trio.open_nursery()
         self.nursery = await self._manager.__aenter__()
 
     async def leave(
@@ -87,9 +91,15 @@ class Jobs:
         self.nursery.start_soon(self._alarm.run, name="gatewayproto timer")
         return self._alarm
 
-    def start(self, work: Callable[..., Awaitable[None]], *args: object, name: str) -> Job:
+    def start(
+        self,
+        work: Callable[..., Awaitable[None]],
+        *args: object,
+        name: str,
+        lasting: bool = False,
+    ) -> Job:
         """Run `work(*args)` as a task. What it raises is logged."""
-        job = Job()
+        job = Job(lasting=lasting)
         self._jobs.add(job)
         self.nursery.start_soon(self._run, job, work, args, name=name)
         return job
@@ -109,9 +119,10 @@ class Jobs:
             self.changed()
 
     def cancel(self) -> None:
-        """End all tasks but the one that asks."""
+        """End all tasks but the one that asks, and those that are lasting."""
         for job in self._jobs:
-            job.cancel()
+            if not job.lasting:
+                job.cancel()
 
     def any_others(self) -> bool:
         """Whether any task has not ended, but the one that asks."""

@@ -5,11 +5,13 @@ from enum import Enum
 from typing import Final, Protocol
 
 import trio
+from gatewayproto_adapter.sockets import reset_at_close
 
 _logger = logging.getLogger("gatewayproto.trio")
 
 _BROKEN: Final = (trio.BrokenResourceError, trio.ClosedResourceError, OSError)
-_READ: Final = 64 * 1024
+_READ: Final = 16 * 1024
+"""Bytes that are read and taken at once: of the smallest frames some 20 ms."""
 _PIECE: Final = 16 * 1024
 """Bytes given to a stream at once: it tells that it took them all, and nothing before."""
 _TURNS: Final = 16
@@ -62,6 +64,7 @@ class Pump:
         self._wanted = trio.Event()
         self._gate = trio.lowlevel.ParkingLot()
         self._ending: _Ending | None = None
+        self._aborted = False
 
     # -- for the speaker ----------------------------------------------------------------------
 
@@ -80,7 +83,8 @@ class Pump:
         self.wake()
 
     def abort(self) -> None:
-        """End at once."""
+        """End at once; what was not sent is lost, in the kernel as well."""
+        self._aborted = True
         self.scope.cancel()
 
     async def give_way(self) -> None:
@@ -104,11 +108,22 @@ class Pump:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._write, stream, nursery.cancel_scope)
                 await self._read(stream)
-            # With TLS, this says that it was all.
-            await stream.aclose()
+            if not isinstance(stream, trio.SocketStream):
+                # With TLS, this says that it was all.
+                await stream.aclose()
         except _BROKEN as error:
             _logger.debug("a connection failed: %s", ascii(error))
         finally:
+            await self._shut(stream)
+
+    async def _shut(self, stream: trio.abc.Stream) -> None:
+        inner = stream.transport_stream if isinstance(stream, trio.SSLStream) else stream
+        if isinstance(inner, trio.SocketStream):
+            if self._aborted:
+                reset_at_close(inner.socket)
+            # It takes no waiting, and as many as there are may come to their end at once.
+            inner.socket.close()
+        else:
             await trio.aclose_forcefully(stream)
 
     async def _read(self, stream: trio.abc.Stream) -> None:

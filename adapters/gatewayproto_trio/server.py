@@ -3,6 +3,7 @@
 `async with serve(application) as server:` listens, and closes every connection at the end.
 """
 
+import logging
 import ssl as ssl_module
 from collections.abc import Iterable
 from types import TracebackType
@@ -13,21 +14,27 @@ from gatewayproto_adapter.application import Application
 from gatewayproto_adapter.server import (
     BACKLOG,
     DEFAULT_CLOSE_TIMEOUT,
+    DEFAULT_GRACE,
     DEFAULT_MAX_UPGRADES,
     BaseServer,
     ServerOptions,
+    config_of,
 )
 from gatewayproto_adapter.server_link import ServerLink, peer_name
+from gatewayproto_adapter.store import Store
 from gatewayproto_adapter.unix import UnixListener
 from gatewayproto_wsproto.framing import check_close_code
 
 from gatewayproto.config import GatewayConfig
 from gatewayproto.errors import CLOSE_SERVICE_RESTART
 from gatewayproto.gateway import Gateway
+from gatewayproto.inputs import Drain
 from gatewayproto_trio._clock import monotonic
-from gatewayproto_trio._hooks import Hooks
-from gatewayproto_trio._jobs import Jobs
+from gatewayproto_trio._jobs import Job, Jobs
+from gatewayproto_trio._runner import JobRunner
 from gatewayproto_trio._server_connection import Connection
+
+_logger = logging.getLogger("gatewayproto.trio")
 
 
 def serve(
@@ -44,12 +51,14 @@ def serve(
     max_upgrades: int = DEFAULT_MAX_UPGRADES,
     unix_path: str | None = None,
     trusted_proxies: Iterable[str] = (),
+    store: Store | None = None,
 ) -> "Server":
     """Make a server, to be entered with `async with`: it listens inside, and closes at the end.
 
     - `host`, `port`: where to listen; port 0 picks a free one, which `Server.port` tells.
     - `path`: the one path that is upgraded; any other is 404.
-    - `config`: how the gateway behaves, `GatewayConfig()` if none is given.
+    - `config`: how the gateway behaves; if none is given, that of `gateway`, else
+      `GatewayConfig()`.
     - `allow_origins`: the origins (`https://app.example`) of pages that may connect beside the
       server's own; any other is 403. Programs that are no browsers send none.
     - `gateway`: a machine to go on with, in place of a new one, on the clock `monotonic`; it must
@@ -66,13 +75,17 @@ def serve(
       away at its end; one that nobody listens on any more is replaced. Who may write to it may
       connect.
     - `trusted_proxies`: addresses, networks (`10.0.0.0/8`) and `unix` whose `X-Forwarded-For` is
-      believed: the machine's peer is the rightmost address in it that is not trusted itself.
+      believed: the machine's peer is the rightmost address in it that is not trusted itself, and
+      its rates are counted by that one.
+    - `store`: where a gateway that is set to `write_ahead` stores what it holds; such a one needs a
+      store, and no other has one. Pass `Gateway.recover_stored` of what it has as `gateway`.
 
     Entering raises `OSError` where the address cannot be had.
 
     Raises:
-        ValueError: A trusted proxy is no address or network, or `config` has `write_ahead`: a
-            server has no store.
+        ValueError: A trusted proxy is no address or network; there is a store without
+            `write_ahead`, or `write_ahead` without a store; or the gateway has
+            `application_snapshots` and the application does not override `build_snapshot`.
 
     Spec: Errors.
     """
@@ -81,12 +94,13 @@ def serve(
         port=port,
         unix_path=unix_path,
         path=path,
-        config=GatewayConfig() if config is None else config,
+        config=config_of(config, gateway),
         allow_origins=tuple(allow_origins),
         trusted_proxies=tuple(trusted_proxies),
         ssl=ssl,
         close_timeout=close_timeout,
         max_upgrades=max_upgrades,
+        store=store,
     )
     return Server(application, gateway, options)
 
@@ -97,11 +111,19 @@ class Server(BaseServer):
     def __init__(
         self, application: Application, gateway: Gateway | None, options: ServerOptions
     ) -> None:
-        super().__init__(gateway, options, clock=monotonic)
         self._jobs = Jobs()
-        self._hooks = Hooks(application, self._jobs, self.give, self.session)
+        super().__init__(
+            application,
+            gateway,
+            options,
+            clock=monotonic,
+            runner=JobRunner(self._jobs),
+            logger=_logger,
+        )
+        self._listening: Job | None = None
         self._unix: UnixListener | None = None
         self._closed = trio.Event()
+        self._drain_over = trio.Event()
 
     async def __aenter__(self) -> Self:
         """Listen."""
@@ -110,10 +132,10 @@ class Server(BaseServer):
             self._start_driver(self._jobs.make_alarm)
             listeners = await self._listen()
         except BaseException as error:
-            await self._jobs.leave(self.close, error)
+            await self._jobs.leave(self._close, error)
             raise
-        self._jobs.start(self._accept, listeners, name="gatewayproto listener")
-        self._take_up_pending()
+        self._listening = self._jobs.start(self._accept, listeners, name="gatewayproto listener")
+        self._begin_to_serve()
         return self
 
     async def __aexit__(
@@ -122,8 +144,10 @@ class Server(BaseServer):
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        """Close."""
-        await self._jobs.leave(self.close, exc)
+        """Close. Raises what the store raised, unless something else is raised already."""
+        await self._jobs.leave(self._close, exc)
+        if exc is None:
+            self._raise_failure()
 
     async def serve_stream(self, stream: trio.abc.Stream, *, peer: str = "") -> None:
         """Serve a connection that came in some other way, until it is done with.
@@ -137,34 +161,67 @@ class Server(BaseServer):
         max_payload = self._options.config.max_payload
         await Connection(self, max_payload=max_payload, peer=peer).run(stream)
 
+    async def drain(
+        self,
+        *,
+        reason: str = "restart",
+        after: float = 0.0,
+        spread: float = 0.0,
+        grace: float = DEFAULT_GRACE,
+    ) -> None:
+        """Send every client away before the server is closed, and listen no more.
+
+        Clients are asked to leave, and come back after `after` seconds and a random part of
+        `spread` more. Those that have not left in `grace` seconds are closed. Until they leave,
+        everything goes on. Waits until no client is left; cancelling it gives up the wait alone.
+        A second call can only make `grace` shorter. `reason` is for people.
+
+        Raises:
+            LocalProtocolError: A time is none, or the reason is too long; nothing has changed.
+
+        Spec: Draining.
+        """
+        self._begin_to_drain(Drain(reason=reason, after=after, spread=spread, grace=grace))
+        await self._drain_over.wait()
+
     async def close(self, code: int = CLOSE_SERVICE_RESTART, reason: str = "") -> None:
         """Stop: no more connections, every WebSocket closed with `code`, every task ended.
 
         Waits until all connections are gone; one that does not answer is aborted after
-        `close_timeout` seconds. Cancelling it aborts what is left. Later calls wait for the same
-        end. Called from a hook, it does not wait for that hook.
+        `close_timeout` seconds. Waits for the store, too, if there is one. Cancelling it aborts
+        what is left. Later calls wait for the same end. Called from a hook, it does not wait for
+        that hook.
 
         Raises:
             WsUsageError: `code` may not be sent in a Close frame.
+            Exception: What the store raised.
         """
+        await self._close(code, reason)
+        self._raise_failure()
+
+    async def _close(self, code: int = CLOSE_SERVICE_RESTART, reason: str = "") -> None:
         if self._driver is None:
             return
         if not self._closing:
             check_close_code(code)
-            if self._unix is not None:
-                self._unix.remove()
-            # That cancels the listener as well.
             self._begin_to_close(code, reason)
         try:
             await self._jobs.until_over(
                 self._remains, on_cancel=self._abort, stop=self._driver.stop
             )
         finally:
+            self._end()
             self._closed.set()
 
     async def wait_closed(self) -> None:
-        """Wait until somebody has closed the server and everything has ended."""
+        """Wait until somebody has closed the server, or its store failed, and all has ended.
+
+        Raises:
+            Exception: What the store raised.
+        """
         await self._closed.wait()
+        if self._failure is not None:
+            await self.close()
 
     def gone(self, link: ServerLink) -> None:
         """See `Hub`."""
@@ -173,6 +230,20 @@ class Server(BaseServer):
 
     def _remains(self) -> bool:
         return self._jobs.any_others() or bool(self._links)
+
+    # -- see `BaseServer` ---------------------------------------------------------------------
+
+    def _stop_listening(self) -> None:
+        if self._listening is not None:
+            self._listening.cancel()
+        if self._unix is not None:
+            self._unix.remove()
+
+    def _drained(self) -> None:
+        self._drain_over.set()
+
+    def _failed(self) -> None:
+        self._closed.set()
 
     # -- listening ----------------------------------------------------------------------------
 

@@ -82,6 +82,15 @@ class WebSocketConnection(ABC):
             self._finish(Closed(by_peer=True))
         return self._take_events()
 
+    def take_overhead(self) -> int:
+        """How many frames came since the last call that no event tells of.
+
+        Those are control frames, and fragments but for the last of a message. They hold no memory,
+        but each takes its time, so a driver may bound how many there are.
+        """
+        overhead, self._guard.overhead = self._guard.overhead, 0
+        return overhead
+
     def send_text(self, message: bytes) -> bool:
         """Send one text message; False, and nothing sent, once the connection is closing or closed.
 

@@ -31,6 +31,8 @@ class FrameGuard(Extension):
         self.fault: CloseReason | None = None
         #: The Close frame that was read carried 1014, and wsproto was shown 1013 in its place.
         self.bad_gateway = False
+        #: Complete frames that ended no message.
+        self.overhead = 0
         self._max_message = max_message
         self._in_message = False
         self._size = 0  # of the frames of the current message that are complete
@@ -78,6 +80,8 @@ class FrameGuard(Extension):
         fin: bool,
     ) -> None:
         """Count a complete frame towards its message."""
+        if self._opcode.iscontrol() or not fin:
+            self.overhead += 1
         if not self._opcode.iscontrol():
             self._in_message = not fin
             self._size = 0 if fin else self._size + self._frame_size

@@ -385,11 +385,6 @@ def test_a_rejection_says_what_the_application_said() -> None:
     run(main)
 
 
-def test_a_server_without_a_store_does_not_write_ahead() -> None:
-    with pytest.raises(ValueError, match="no store"):
-        serve(Application(), config=GatewayConfig(write_ahead=True))
-
-
 def test_a_code_that_closes_nothing_rejects_nobody() -> None:
     with pytest.raises(ValueError, match="does not close"):
         Rejected(ErrorCode.NOT_JOINED)

@@ -141,3 +141,29 @@ def test_two_connections_of_one_principal_share_a_session(guarded: Gateway) -> N
 def test_without_tokens_configured_any_token_is_fine(gateway: Gateway) -> None:
     for opening in (handshake(token="anything"), v1(token="anything")):
         gateway.attach(opening)
+
+
+@pytest.mark.on_trio
+def test_good_credentials_in_band_are_not_answered(guarded: Gateway) -> None:
+    follower = guarded.attach(opening_of("hello", (1, 2), token=RED))
+    follower.until_type("caught_up")
+    follower.peer.send({"type": "auth", "token": RED}, {"type": "auth", "token": RED})
+    follower.ask("still here")
+    assert follower.until_seq(1)["event"]["data"]["text"] == "still here"
+    assert {frame["type"] for frame in follower.frames} == {"caught_up", "message_ack", "event"}
+
+
+@pytest.mark.on_trio
+@pytest.mark.parametrize("token", ["wrong", BLUE])
+def test_bad_credentials_in_band_close_the_connection_and_no_other(
+    guarded: Gateway, token: str
+) -> None:
+    tab = guarded.attach(opening_of("hello", (1, 2), token=RED))
+    follower = guarded.attach(opening_of("hello", (1, 2), token=RED, **tab.token()))
+    for each in (tab, follower):
+        each.until_type("caught_up")
+    follower.peer.send({"type": "auth", "token": token})
+    frame = follower.peer.expect("error", code="auth_unauthorized")
+    assert token not in str(frame)
+    follower.peer.expect_closed(4504)
+    tab.settle()

@@ -8,7 +8,15 @@ import pytest
 
 from tests.blackbox.bbcommand import COMMAND, START, Command
 from tests.blackbox.bbserve import Gateway, handshake, v1
-from tests.blackbox.bbwire import open_socket
+from tests.blackbox.bbwire import Frame, open_socket
+
+
+def check_sent_away(frame: Frame) -> None:
+    assert set(frame) == {"type", "reason", "after_ms", "spread_ms"}
+    assert isinstance(frame["reason"], str)
+    assert 0 < frame["after_ms"] <= 5000
+    assert 0 < frame["spread_ms"] <= 5000
+
 
 SIGNALS = pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 
@@ -35,11 +43,45 @@ def test_a_signal_ends_it_with_0_whoever_is_connected(adapter: str, number: sign
         running.stop(number)
     assert one.peer.drain() == 1012
     assert three.peer.drain() == 1012
-    # Version 2 may be told by `going_away`; either code sends the client back later.
-    assert two.peer.drain() in {4000, 1012}
-    assert busy.peer.drain() in {4000, 1012}
-    silent.drain()
+    for told in (two, busy):
+        check_sent_away(told.until_type("going_away"))
+        assert told.peer.drain() == 4000
+    check_sent_away(streaming.until_type("going_away"))
+    assert streaming.until_type("event")["seq"]  # all goes on until they leave
+    assert streaming.peer.drain() == 4000
+    assert silent.recv()["code"] == "going_away"
+    assert silent.drain() == 4000
     stalled.peer.drain()
+
+
+@pytest.mark.on_trio
+def test_it_ends_as_soon_as_the_last_client_has_left(adapter: str) -> None:
+    running = Gateway(adapter=adapter)
+    one, two = running.attach(), running.attach()
+    running.process.send_signal(signal.SIGTERM)
+    one.until_type("going_away")
+    two.until_type("going_away")
+    # What is sent before the leave is taken, and told of.
+    request = one.ask("hello")
+    one.until_type("message_ack", request_id=request)
+    for follower in (one, two):
+        follower.peer.send({"type": "leave"})
+        assert follower.peer.drain() == 1000
+    assert running.process.wait(1.5) == 0  # the time that they had is longer
+    running.kill()
+
+
+@pytest.mark.on_trio
+def test_a_second_signal_ends_it_at_once(adapter: str) -> None:
+    running = Gateway(adapter=adapter)
+    follower = running.attach()
+    follower.ask("sleep 60 never")
+    running.process.send_signal(signal.SIGTERM)
+    follower.until_type("going_away")
+    running.process.send_signal(signal.SIGINT)
+    assert running.process.wait(1.5) == 0
+    assert running.errors() == ""
+    running.kill()
 
 
 @SIGNALS

@@ -54,6 +54,11 @@ class Process:
         assert self._process.stdout is not None
         return self._process.stdout.readline()
 
+    def error_line(self) -> str:
+        """The next line of stderr, empty at its end."""
+        assert self._process.stderr is not None
+        return self._process.stderr.readline()
+
     def ready(self) -> str:
         """The URL that `serve` says it is ready on; from then on it may run as long as it likes."""
         word, url = self.line().split()

@@ -189,7 +189,7 @@ def test_the_largest_run_is_the_one_whose_final_fits() -> None:
     assert 1000 < largest < 2000
     *_, final = answers(f"tokens {largest}", last=largest + 1, config=small)
     size = len(codec.encode_event(final, max_depth=64))
-    room = 7680 - size
+    room = 7680 - size - len(',"aborted":true')  # it fits also where it comes early
     assert 0 <= room <= len(f"t{largest} ")
 
 
@@ -260,6 +260,99 @@ def test_a_long_run_starves_nobody() -> None:
     serving(work)
 
 
+# Aborting
+
+
+def aborted(events: list[Event], text: str, request_id: str) -> bool:
+    """Whether the last of these is how an aborted run with this text ends."""
+    *tokens, final = events
+    return (
+        (final.type, final.final, final.transient) == ("response", True, None)
+        and final.data == {"text": text, "aborted": True}
+        and final.request_id == request_id
+        and {event.run_id for event in tokens} <= {final.run_id}
+        and text == "".join(event.data["text"] for event in tokens)
+    )
+
+
+async def begun(client: ClientSession, text: str, seq: int) -> Event:
+    """Send a message as `run`, and wait for its first event."""
+    await client.send(text, request_id="run")
+    return (await take(client, seq))[seq]
+
+
+@pytest.mark.on_trio
+@pytest.mark.parametrize("named", ["by nothing", "by its run", "by its request", "by both"])
+def test_an_abort_ends_tokens_with_what_there_is_of_the_text(named: str) -> None:
+    async def work(server: Server) -> None:
+        async with connect(server.url, agent_id="demo") as client:
+            first = await begun(client, "tokens 3 60000", 1)
+            names = {
+                "by nothing": {},
+                "by its run": {"run_id": first.run_id},
+                "by its request": {"request_id": "run"},
+                "by both": {"run_id": first.run_id, "request_id": "run"},
+            }
+            await client.abort(**names[named])
+            rest = await take(client, 2)
+            assert aborted([first, *rest.values()], "t0 ", "run")
+            await client.send("after it")
+            assert (await take(client, 3))[3].data == {"text": "after it"}
+
+    serving(work)
+
+
+@pytest.mark.on_trio
+def test_an_abort_ends_a_run_without_pauses_before_it_is_whole() -> None:
+    async def work(server: Server) -> None:
+        async with connect(server.url, agent_id="demo") as client:
+            events = [await begun(client, "tokens 100000", 1)]
+            await client.abort()
+            while not events[-1].final:
+                cursor = len(events) + 1
+                events += (await take(client, cursor)).values()
+            assert 1 < len(events) < 100_000
+            text = "".join(f"t{n} " for n in range(len(events) - 1))
+            assert aborted(events, text, "run")
+
+    serving(work)
+
+
+@pytest.mark.on_trio
+def test_an_abort_ends_a_sleep_with_no_text() -> None:
+    async def work(server: Server) -> None:
+        async with connect(server.url, agent_id="demo") as client:
+            await client.send("sleep 60 never", request_id="run")
+            await client.abort(request_id="run")
+            assert aborted(list((await take(client, 1)).values()), "", "run")
+
+    serving(work)
+
+
+@pytest.mark.on_trio
+def test_an_abort_of_what_does_not_run_changes_nothing() -> None:
+    async def work(server: Server) -> None:
+        async with (
+            connect(server.url, agent_id="demo") as client,
+            connect(server.url, agent_id="demo") as other,
+        ):
+            await client.abort()
+            first = await begun(client, "tokens 2 200", 1)
+            await client.abort(run_id="another")
+            await client.abort(request_id="another")
+            await client.abort(run_id=first.run_id, request_id="another")
+            await anext(other)
+            await other.abort()
+            await other.abort(run_id=first.run_id)
+            events = await take(client, 3)
+            assert events[3].data == {"text": "t0 t1 "}
+            await client.abort(run_id=first.run_id)
+            await client.send("after it")
+            assert (await take(client, 4))[4].data == {"text": "after it"}
+
+    serving(work)
+
+
 # Who may come
 
 
@@ -316,6 +409,29 @@ def test_each_token_is_a_principal_of_its_own() -> None:
         ):
             await joined.wait()
         return seen[0]
+
+    serving(work, tokens=("red", "blüe"))
+
+
+@pytest.mark.on_trio
+def test_fresh_credentials_are_judged_as_those_of_a_handshake() -> None:
+    async def work(server: Server) -> None:
+        async with connect(server.url, agent_id="demo", token="red") as client:
+            await client.send("one")
+            await take(client, 1)
+            await client.set_token("red")
+            await client.send("two")
+            assert (await take(client, 2))[2].data == {"text": "two"}
+            for token in ("wrong", "blüe"):
+                async with connect(
+                    server.url, agent_id="demo", token="red", resume=client.resume_token
+                ) as tab:
+                    await tab.send("here")
+                    await anext(tab)
+                    await tab.set_token(token)
+                    with pytest.raises(ClientStoppedError) as stopped:
+                        await take(tab, 99)
+                    assert stopped.value.code == "auth_unauthorized"
 
     serving(work, tokens=("red", "blüe"))
 

@@ -13,22 +13,43 @@ from tests.adapter.both import CHOSEN
 SIGNALS = pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 
 
-async def told_by(numbers: list[signal.Signals], told: anyio.Event) -> str:
-    for number in numbers:
-        signal.raise_signal(number)
+async def told_by(number: signal.Signals, told: anyio.Event) -> int:
+    """End in order once it is told."""
+    signal.raise_signal(number)
     with anyio.fail_after(20):
         await told.wait()
-    return "told"
+    return 7
+
+
+async def lingering(number: signal.Signals, left: list[str], told: anyio.Event) -> int:
+    """Take for ever to end, and be told so again; tidy up whatever happens."""
+    signal.raise_signal(number)
+    try:
+        with anyio.fail_after(20):
+            await told.wait()
+            signal.raise_signal(signal.SIGTERM)
+            await anyio.sleep_forever()
+    finally:
+        left.append("tidy")
+    return 7
 
 
 @pytest.mark.on_trio
 @pytest.mark.usefixtures("adapter")
 @SIGNALS
-def test_a_signal_is_told_and_later_ones_change_nothing(number: signal.Signals) -> None:
+def test_a_signal_is_told_and_the_work_ends_as_it_likes(number: signal.Signals) -> None:
     former = signal.getsignal(number)
-    work = partial(told_by, [number, signal.SIGINT, signal.SIGTERM])
-    assert anyio.run(until_told, work, backend=CHOSEN.name) == "told"
+    assert anyio.run(until_told, partial(told_by, number), backend=CHOSEN.name) == 7
     assert signal.getsignal(number) is former
+
+
+@pytest.mark.on_trio
+@pytest.mark.usefixtures("adapter")
+@SIGNALS
+def test_a_second_signal_ends_the_work_at_once_with_0(number: signal.Signals) -> None:
+    left: list[str] = []
+    assert anyio.run(until_told, partial(lingering, number, left), backend=CHOSEN.name) == 0
+    assert left == ["tidy"]
 
 
 @SIGNALS
@@ -41,7 +62,8 @@ def test_where_the_loop_knows_no_signals_they_are_told_as_well(
     former = {each: signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)}
     monkeypatch.setattr(anyio, "open_signal_receiver", receiver)
     try:
-        assert anyio.run(until_told, partial(told_by, [number])) == "told"
+        assert anyio.run(until_told, partial(told_by, number)) == 7
+        assert anyio.run(until_told, partial(lingering, number, [])) == 0
     finally:
         for each, handler in former.items():
             signal.signal(each, handler)

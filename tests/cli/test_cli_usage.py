@@ -29,6 +29,14 @@ DEFAULTS = {
         "--request-ttl": "300.0",
         "--max-payload": "1048576",
         "--strict": "(off)",
+        "--frame-rate": "1000/10000",
+        "--recovery-rate": "10/100",
+        "--connection-rate": "200/2000",
+        "--handshake-rate": "200/2000",
+        "--session-rate": "100/2000",
+        "--metrics-port": "(none)",
+        "--metrics-host": "127.0.0.1",
+        "--log-level": "warning",
         "--record": "(none)",
     },
     "tail": {
@@ -97,6 +105,16 @@ def test_help_shows_every_option_with_its_default(command: str) -> None:
         "serve --retain 1.5",
         "serve --max-payload 1023",
         "serve --token=",
+        "serve --frame-rate 5",
+        "serve --frame-rate 5/",
+        "serve --frame-rate 0/5",
+        "serve --frame-rate 5/0",
+        "serve --frame-rate nan/5",
+        "serve --frame-rate x/5",
+        "serve --session-rate 5/1.5",
+        "serve --metrics-port 65536",
+        "serve --metrics-host 127.0.0.1",
+        "serve --log-level loud",
         "serve --unix /",
         "serve --unix s --port 8765",
         "serve --unix s --host 127.0.0.1",
@@ -189,12 +207,20 @@ def test_an_adapter_whose_framework_is_missing_is_1_and_says_so(
     )
 
 
+def test_metrics_without_their_library_are_2_and_say_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gatewayproto_cli.serve.find_spec", lambda _: None)
+    result = invoke("serve", "--metrics-port", "0")
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "gatewayproto[cli,metrics]" in result.stderr
+
+
 def test_no_adapter_is_imported_but_the_one_that_is_wanted() -> None:
     code = (
         "import sys, gatewayproto_cli.serve, gatewayproto_cli.tail, gatewayproto_cli.demo\n"
         "from gatewayproto_cli.adapters import load\n"
         "load('asyncio')\n"
-        "print(*sorted({'trio', 'gatewayproto_trio', 'gatewayproto_asyncio'} & set(sys.modules)))"
+        "late = {'trio', 'gatewayproto_trio', 'gatewayproto_asyncio', 'prometheus_client'}\n"
+        "print(*sorted(late & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["gatewayproto_asyncio"]

@@ -3,19 +3,23 @@
 
 # pyright: reportPrivateUsage=false
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from attrs import evolve
 
 from gatewayproto.actions import (
+    AbortRequested,
+    AuthRequested,
     CloseConnection,
     Emit,
     GatewayAction,
     GatewayEvent,
     JoinRequested,
+    Persist,
     Published,
     SendFrames,
+    SnapshotNeeded,
 )
 from gatewayproto.errors import ErrorCode
 from gatewayproto.inputs import (
@@ -25,8 +29,10 @@ from gatewayproto.inputs import (
     ConnectionOpened,
     Drained,
     GatewayInput,
+    Persisted,
     Publish,
     Reject,
+    SnapshotReady,
 )
 from gatewayproto.testing.memory import Endpoint, MemoryServer
 from gatewayproto.testing.memory.server import ServerConnection
@@ -114,7 +120,7 @@ class ArmsForInputsAlone(ArmingForInputs, MemoryServer):
     pass
 
 
-@caught_by("closes_who_never_joins")
+@caught_by("closes_who_never_joins", "closes_when_credentials_expire")
 class NeverMovesTheTimer(MemoryServer):
     def arm(self) -> None:
         if self._timer is None or self._stopping:
@@ -244,7 +250,7 @@ class WaitsForEveryAnswer(MemoryServer):
 
 @caught_by("stops_in_good_order")
 class StopsDead(MemoryServer):
-    def stop(self) -> None:
+    def stop(self, *_: Any) -> None:
         self.cancel()
 
 
@@ -304,3 +310,141 @@ class TellsWhatHooksRaise(MemoryServer):
         if self.raised and isinstance(answer, Reject):
             return evolve(answer, message=str(self.raised[-1]))
         return answer
+
+
+# -- the hooks that have no answer at once ----------------------------------------------------
+
+
+@caught_by("closes_when_credentials_expire", "judges_fresh_credentials")
+class ForgetsWhenCredentialsExpire(ServerWith):
+    def change(self, input_: GatewayInput) -> tuple[GatewayInput, ...]:
+        return (evolve(input_, expires_in=None) if isinstance(input_, Accept) else input_,)
+
+
+@caught_by("judges_fresh_credentials")
+class AcceptsWhateverIsFresh(MemoryServer):
+    def renew(self, join: JoinRequested) -> Accept | Reject:
+        return Accept(connection=join.connection)
+
+
+@caught_by("judges_fresh_credentials")
+class JudgesTheOldToken(MemoryServer):
+    def renew(self, join: JoinRequested) -> Accept | Reject:
+        return super().renew(evolve(join, token=None))
+
+
+class Deaf(MemoryServer):
+    """Does not do what it is told of one kind of event."""
+
+    to: type[AuthRequested | AbortRequested | SnapshotNeeded]
+
+    def tell(self, event: GatewayEvent) -> None:
+        if isinstance(event, self.to):
+            self.publish(lambda: self._hooks.event(event))
+        else:
+            super().tell(event)
+
+
+@caught_by("judges_fresh_credentials")
+class ForgetsFreshCredentials(Deaf):
+    to = AuthRequested
+
+
+@caught_by("passes_on_aborts")
+class ForgetsAborts(Deaf):
+    to = AbortRequested
+
+
+@caught_by("has_snapshots_built")
+class ForgetsSnapshots(Deaf):
+    to = SnapshotNeeded
+
+
+@caught_by("passes_on_aborts")
+class LosesWhatIsToStop(MemoryServer):
+    def tell(self, event: GatewayEvent) -> None:
+        if isinstance(event, AbortRequested):
+            event = evolve(event, run_id=None, request_id=None)
+        super().tell(event)
+
+
+@caught_by("has_snapshots_built")
+class TakesTheSessionForTheEpoch(ServerWith):
+    def change(self, input_: GatewayInput) -> tuple[GatewayInput, ...]:
+        if isinstance(input_, SnapshotReady):
+            return (evolve(input_, epoch=input_.session_id),)
+        return (input_,)
+
+
+# -- the store --------------------------------------------------------------------------------
+
+
+@caught_by("confirms_what_is_stored", "ends_when_the_store_fails")
+class ConfirmsAtOnce(MemoryServer):
+    def keep(self, record: Persist) -> None:
+        super().keep(record)
+        self.give(Persisted(session_id=record.session_id, number=record.number))
+
+
+@caught_by("confirms_what_is_stored")
+class ConfirmsNothing(ServerWith):
+    def change(self, input_: GatewayInput) -> tuple[GatewayInput, ...]:
+        return () if isinstance(input_, Persisted) else (input_,)
+
+
+@caught_by("confirms_what_is_stored", "stores_in_order")
+class ConfirmsTheFirstOfABatch(MemoryServer):
+    def confirm(self, batch: Sequence[Persist]) -> None:
+        super().confirm(batch[:1])
+
+
+@caught_by("stores_in_order")
+class StoresBackwards(MemoryServer):
+    def store(self) -> None:
+        self._unstored.reverse()
+        super().store()
+
+
+@caught_by("stores_in_order")
+class StoresTwice(MemoryServer):
+    def store(self) -> None:
+        self._unstored += self._unstored[-1:]
+        super().store()
+
+
+@caught_by("stores_in_order")
+class DoesNotWaitForItsStore(MemoryServer):
+    def keep(self, record: Persist) -> None:
+        super().keep(record)
+        self._storing = False
+
+
+@caught_by("stores_in_order")
+class ForgetsWhatComesMeanwhile(MemoryServer):
+    def keep(self, record: Persist) -> None:
+        if not self._storing or self._unstored:
+            super().keep(record)
+
+
+@caught_by("waits_for_the_store")
+class StopsWithoutItsStore(MemoryServer):
+    def stop(self, *arguments: Any) -> None:
+        self.store_no_more()
+        super().stop(*arguments)
+
+
+@caught_by("ends_when_the_store_fails")
+class GoesOnWithoutItsStore(MemoryServer):
+    def stop(self, *arguments: Any) -> None:
+        if not self.raised:
+            super().stop(*arguments)
+
+
+@caught_by("ends_when_the_store_fails")
+class StoresOnWhateverHappens(MemoryServer):
+    def store(self) -> None:
+        batch = tuple(self._unstored)
+        super().store()
+        if self.raised:
+            self._stores = True
+            self.confirm(batch)

@@ -15,8 +15,8 @@ from gatewayproto_wsproto import ClientConnection, ServerConnection, UpgradeRequ
 from gatewayproto import ClientConfig, Gateway
 from gatewayproto.actions import ClientEvent
 from gatewayproto.inputs import Publish
-from gatewayproto.testing.drivers import Backend, Main
-from tests.adapter.check_application import CheckApplication
+from gatewayproto.testing.drivers import Backend, HookError, Main
+from tests.adapter.check_application import CheckApplication, store_for
 from tests.trio_adapter.trio_support import StreamPeer, run, until, within
 
 CLOSE_TIMEOUT: Final = 1.0
@@ -95,7 +95,12 @@ class TrioServerHarness(TrioHarness):
     async def start(self, gateway: Gateway, backend: Backend) -> None:
         application = CheckApplication(backend)
         self._server = application.server = serve(
-            application, port=0, config=gateway.config, gateway=gateway, close_timeout=CLOSE_TIMEOUT
+            application,
+            port=0,
+            config=gateway.config,
+            gateway=gateway,
+            close_timeout=CLOSE_TIMEOUT,
+            store=store_for(gateway.config, backend, trio.Event),
         )
         self._serving, self._served = trio.CancelScope(), trio.Event()
         ready = trio.Event()
@@ -105,7 +110,7 @@ class TrioServerHarness(TrioHarness):
     async def _serve(self, server: Server, ready: trio.Event) -> None:
         self._driven = trio.lowlevel.current_task()
         try:
-            with self._serving:
+            with suppress(HookError), self._serving:  # of a store that fails
                 async with server:
                     ready.set()
                     await server.wait_closed()
@@ -119,7 +124,8 @@ class TrioServerHarness(TrioHarness):
         await trio.lowlevel.checkpoint()
 
     async def _stop(self, server: Server, stopped: trio.Event) -> None:
-        await server.close()
+        with suppress(HookError):
+            await server.close()
         stopped.set()
 
     async def stopped(self) -> None:

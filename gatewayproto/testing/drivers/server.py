@@ -18,6 +18,7 @@ from gatewayproto.inputs import Accept, Publish, Reject
 from gatewayproto.testing.drivers.backend import HookError
 from gatewayproto.testing.drivers.check import Check, Talker, awaiting, demand, shown
 from gatewayproto.testing.drivers.harness import End, ServerHarness
+from gatewayproto.testing.drivers.server_hooks import HOOKS
 from gatewayproto.testing.drivers.server_scene import (
     HELLO,
     ServerScene,
@@ -25,6 +26,7 @@ from gatewayproto.testing.drivers.server_scene import (
     read_events,
     read_frame,
 )
+from gatewayproto.testing.drivers.server_storing import STORING
 from gatewayproto.testing.steps import Violation
 
 ServerCheck = Check[ServerHarness]
@@ -500,6 +502,8 @@ SERVER_CHECKS: Final[tuple[ServerCheck, ...]] = tuple(
         (_passes_on_what_the_upgrade_said, "`JoinRequested` has what the upgrade and `hello` say"),
         (_rejects_as_the_application_says, "a rejection says what the application said"),
         (_contains_what_hooks_raise, "what a hook raises ends neither the server nor another hook"),
+        *HOOKS,
+        *STORING,
     )
 )
 """Every duty of a server's driver. Call each with a harness, or `check_server_driver` with it."""

@@ -24,6 +24,7 @@ from gatewayproto.inputs import (
     Drained,
     FrameReceived,
     GatewayInput,
+    Persisted,
     TimerExpired,
 )
 from gatewayproto.testing.steps import GATEWAY, Step, Violation
@@ -50,10 +51,16 @@ class WatchedGateway(Gateway):
         """Every frame for each connection, in order."""
         self.drained: dict[int, int] = defaultdict(int)
         """Payload bytes that the driver gave back for each connection."""
+        self.records: list[Persist] = []
+        """Every record for the store, in order."""
+        self.confirmed: dict[str, int] = {}
+        """The number that the driver confirmed last, for each session."""
         self._due: dict[int, int] = defaultdict(int)
 
     def handle(self, input_: GatewayInput, *, now: float) -> tuple[GatewayAction, ...]:
         """Handle it, and write it down."""
+        if isinstance(input_, Persisted):
+            self.confirmed[input_.session_id] = input_.number
         try:
             actions = super().handle(input_, now=now)
         except LocalProtocolError as error:
@@ -76,7 +83,7 @@ class WatchedGateway(Gateway):
                 case Emit(event=event):
                     self.emitted.append(event)
                 case Persist():
-                    pass
+                    self.records.append(action)
         return actions
 
     def _note(self, step: Step) -> None:

@@ -168,7 +168,7 @@ class MemoryServerHarness(_MemoryHarness):
 
     async def stopped(self) -> None:
         """See `ServerHarness`."""
-        self._loop.run_until(lambda: not self.transports(), PATIENCE)
+        self._loop.run_until(lambda: self._running.stopped, PATIENCE)
 
     async def cancel(self) -> None:
         """See `ServerHarness`."""

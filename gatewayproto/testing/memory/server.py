@@ -6,12 +6,14 @@ is armed for the machine's next deadline.
 Spec: the architecture page, "Machines".
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import ClassVar, Final, Protocol
 
 from msgspec import json
 
 from gatewayproto.actions import (
+    AbortRequested,
+    AuthRequested,
     CloseConnection,
     Emit,
     GatewayAction,
@@ -20,8 +22,9 @@ from gatewayproto.actions import (
     MessageReceived,
     Persist,
     SendFrames,
+    SnapshotNeeded,
 )
-from gatewayproto.errors import CLOSE_SERVICE_RESTART, ErrorCode
+from gatewayproto.errors import CLOSE_SERVICE_RESTART, ERRORS, ErrorCode
 from gatewayproto.gateway import Gateway
 from gatewayproto.inputs import (
     Accept,
@@ -35,6 +38,7 @@ from gatewayproto.inputs import (
     Persisted,
     Publish,
     Reject,
+    SnapshotReady,
 )
 from gatewayproto.testing.memory.driver import Driver
 from gatewayproto.testing.memory.link import (
@@ -60,8 +64,24 @@ class Hooks(Protocol):
         """Decide on a handshake."""
         ...
 
+    def auth(self, join: JoinRequested, /) -> Accept | Reject:
+        """Decide on fresh credentials."""
+        ...
+
     def message(self, message: MessageReceived, /) -> tuple[Publish, ...]:
         """Work on a message; gives what it publishes."""
+        ...
+
+    def abort(self, abort: AbortRequested, /) -> tuple[Publish, ...]:
+        """Stop a run; gives what it publishes."""
+        ...
+
+    def snapshot(self, needed: SnapshotNeeded, /) -> SnapshotReady:
+        """Build a snapshot."""
+        ...
+
+    def persist(self, batch: Sequence[Persist], done: Callable[[], None], /) -> None:
+        """Store records; `done` is called once they are stored."""
         ...
 
     def event(self, event: GatewayEvent, /) -> tuple[Publish, ...]:
@@ -183,6 +203,9 @@ class MemoryServer(Driver[GatewayInput, GatewayAction]):
         self._connections: dict[Endpoint, ServerConnection] = {}
         self._by_number: dict[int, ServerConnection] = {}
         self._last_number = gateway.last_connection
+        self._unstored: list[Persist] = []
+        self._storing = False
+        self._stores = True
 
     @property
     def transports(self) -> int:
@@ -192,7 +215,12 @@ class MemoryServer(Driver[GatewayInput, GatewayAction]):
     @property
     def left(self) -> int:
         """How many transports and timers there are."""
-        return self.transports + (self._timer is not None)
+        return self.transports + (self._timer is not None) + self._storing
+
+    @property
+    def stopped(self) -> bool:
+        """Whether everything has ended."""
+        return not self.transports and not self._storing
 
     def accept(self, endpoint: Endpoint) -> None:
         """Take a new transport."""
@@ -201,12 +229,12 @@ class MemoryServer(Driver[GatewayInput, GatewayAction]):
         else:
             self._connections[endpoint] = self.connection_type(self, endpoint)
 
-    def stop(self) -> None:
-        """Close every connection, each with what it is owed."""
+    def stop(self, code: int = CLOSE_SERVICE_RESTART) -> None:
+        """Close every connection, each with what it is owed. What is to be stored still is."""
         self._stopping = True
         for connection in tuple(self._connections.values()):
             connection.lose()
-            connection.close(CLOSE_SERVICE_RESTART, "")
+            connection.close(code, "")
         self.arm()
 
     def cancel(self) -> None:
@@ -215,6 +243,7 @@ class MemoryServer(Driver[GatewayInput, GatewayAction]):
         for connection in tuple(self._connections.values()):
             connection.lose()
             connection.abort()
+        self.store_no_more()
         self.arm()
 
     # -- the machine --------------------------------------------------------------------------
@@ -231,11 +260,45 @@ class MemoryServer(Driver[GatewayInput, GatewayAction]):
             case CloseConnection(connection=number, code=code, reason=reason):
                 if (connection := self._by_number.get(number)) is not None:
                     connection.close(code, reason)
-            case Persist(session_id=session_id, number=number):
-                # It keeps no store: nothing of it outlives the loop.
-                self.give(Persisted(session_id=session_id, number=number))
+            case Persist():
+                self.keep(action)
             case Emit(event=event):
                 self.tell(event)
+
+    # -- the store ----------------------------------------------------------------------------
+
+    def keep(self, record: Persist) -> None:
+        """Have a record stored, with what else comes until the store has time for it."""
+        if self._stores:
+            self._unstored.append(record)
+            if not self._storing:
+                self._storing = True
+                self.loop.call_soon(self.store)
+
+    def store(self) -> None:
+        """Give the store a batch."""
+        batch, self._unstored = tuple(self._unstored), []
+        try:
+            self._hooks.persist(batch, lambda: self.confirm(batch))
+        except Exception as error:  # noqa: BLE001 -- a store's, whatever it is
+            self.raised.append(error)
+            self.store_no_more()
+            self.stop(ERRORS[ErrorCode.INTERNAL_ERROR].close_code or 0)
+
+    def confirm(self, batch: Sequence[Persist]) -> None:
+        """A batch is stored."""
+        newest = {each.session_id: each.number for each in batch}
+        for session_id, number in newest.items():
+            if self._stores:
+                self.give(Persisted(session_id=session_id, number=number))
+        self._storing = bool(self._unstored)
+        if self._storing:
+            self.loop.call_soon(self.store)
+
+    def store_no_more(self) -> None:
+        """Nothing is stored, and nothing confirmed."""
+        self._stores = self._storing = False
+        self._unstored.clear()
 
     # -- the application ----------------------------------------------------------------------
 
@@ -250,16 +313,38 @@ class MemoryServer(Driver[GatewayInput, GatewayAction]):
             case MessageReceived(session_id=session_id, message_id=message_id):
                 self.publish(lambda: self._hooks.message(event))
                 self.give(Complete(session_id=session_id, message_id=message_id))
+            case AuthRequested(join=join):
+                self.give(self.renew(join))
+            case AbortRequested():
+                self.publish(lambda: self._hooks.abort(event))
+            case SnapshotNeeded():
+                self.build(event)
             case _:
                 pass
 
     def decide(self, join: JoinRequested) -> Accept | Reject:
-        """Ask the application."""
+        """Ask the application about a handshake."""
+        return self._judge(self._hooks.join, join)
+
+    def renew(self, join: JoinRequested) -> Accept | Reject:
+        """Ask the application about fresh credentials."""
+        return self._judge(self._hooks.auth, join)
+
+    def _judge(
+        self, hook: Callable[[JoinRequested], Accept | Reject], join: JoinRequested
+    ) -> Accept | Reject:
         try:
-            return self._hooks.join(join)
+            return hook(join)
         except Exception as error:  # noqa: BLE001 -- an application's, whatever it is
             self.raised.append(error)
             return Reject(connection=join.connection, code=ErrorCode.INTERNAL_ERROR)
+
+    def build(self, needed: SnapshotNeeded) -> None:
+        """Have the application build a snapshot; where it cannot, the machine waits no longer."""
+        try:
+            self.give(self._hooks.snapshot(needed))
+        except Exception as error:  # noqa: BLE001 -- an application's, whatever it is
+            self.raised.append(error)
 
     def publish(self, hook: Callable[[], tuple[Publish, ...]]) -> None:
         """Call a hook and publish what it gives."""
