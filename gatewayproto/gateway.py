@@ -18,7 +18,7 @@ from gatewayproto import _gateway_pushes as pushes
 from gatewayproto import _gateway_saved as saved
 from gatewayproto import codec, connection
 from gatewayproto._connection_link import Link
-from gatewayproto._gateway_context import Context
+from gatewayproto._gateway_context import HEALTH_PUSH, Context, TimerKey
 from gatewayproto._ids import random_id
 from gatewayproto.actions import CommandDropped, GatewayAction, MessageReceived, Published
 from gatewayproto.config import GatewayConfig
@@ -280,16 +280,21 @@ class Gateway:
     # -- time ---------------------------------------------------------------------------------
 
     def _expire(self, now: float) -> None:
+        due: dict[TimerKey, None] = {}
         for kind, key in self._context.timers.pop_due(now):
             match kind:
                 case "session":
                     self._context.expire_session(str(key))
-                case "presence":
-                    pushes.push_presence(self._context, str(key), now)
-                case "health":
-                    pushes.push_health(self._context, now)
+                case "presence" | "health":
+                    due[kind, key] = None
                 case _:
                     connection.handle(self._connections[int(key)], Input.TIMER, None, now)
+        # Only now: they tell the latest, and nobody who was closed in this turn.
+        for kind, key in due:
+            if kind == "presence":
+                pushes.push_presence(self._context, str(key), now)
+        if HEALTH_PUSH in due:
+            pushes.push_health(self._context, now)
 
     # -- plain data ---------------------------------------------------------------------------
 

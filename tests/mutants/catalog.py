@@ -6,6 +6,7 @@ from tests.mutants.client_bugs import CONNECTION_BUGS, CURSOR_BUGS, MESSAGE_BUGS
 from tests.mutants.delivery_bugs import DELIVERY_BUGS, JOURNAL_BUGS, SNAPSHOT_BUGS
 from tests.mutants.gateway_bugs import HANDSHAKE_BUGS, RESTART_BUGS
 from tests.mutants.patching import Mutant
+from tests.mutants.push_bugs import CREDENTIAL_BUGS, PUSH_BUGS
 
 BUGS: Final[tuple[Mutant, ...]] = (
     *HANDSHAKE_BUGS,
@@ -16,11 +17,16 @@ BUGS: Final[tuple[Mutant, ...]] = (
     *CURSOR_BUGS,
     *CONNECTION_BUGS,
     *MESSAGE_BUGS,
+    *CREDENTIAL_BUGS,
+    *PUSH_BUGS,
 )
 MUTANTS: Final[dict[str, Mutant]] = {
     mutant.id: mutant for mutant in sorted(BUGS, key=lambda mutant: mutant.id)
 }
 """By id, in order. A letter behind the number tells variants of one bug apart."""
+
+FIRST_OF_PUSHES: Final = "M43"
+"""From here on, bugs show only where gateways push and credentials expire."""
 
 NOT_YET: Final = {"M42": "nothing closes a session yet"}
 """Known bugs of what does not exist."""
