@@ -80,7 +80,7 @@ class Pushes(GatewayMonitor):
 
     def _welcome(self, connection: Connection, frame: Frame) -> None:
         session = connection.session
-        if session is None:
+        if session is None or self.config.push_interval is None:
             return
         version = frame["presence_version"]
         expected = self._versions.setdefault(session.session_id, version)
