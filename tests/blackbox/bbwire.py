@@ -37,6 +37,8 @@ CONTROL: Final = 0x8
 ABNORMAL: Final = 1006
 """What a connection that ended without a close frame counts as."""
 NO_STATUS: Final = 1005
+PUSHES: Final = frozenset({"presence", "health"})
+"""What a gateway may send at any time after the welcome, whatever else it is asked."""
 
 
 class PeerClosedError(Exception):
@@ -302,8 +304,8 @@ class Peer:
                 return frame
 
     def expect(self, type_: str, timeout: float = WAIT, **fields: Any) -> Frame:
-        """The next frame (heartbeats aside) is of this type and has these fields."""
-        ignored = () if type_ == "ping" else ("ping",)
+        """The next frame (heartbeats and pushes aside) is of this type and has these fields."""
+        ignored = {"ping", *PUSHES} - {type_}
         frame = self.recv_but(*ignored, timeout=timeout)
         assert frame["type"] == type_, f"expected {type_}, got {brief(frame)}"
         for name, value in fields.items():
@@ -311,11 +313,14 @@ class Peer:
         return frame
 
     def expect_closed(self, *codes: int, timeout: float = WAIT) -> int:
-        """The next thing (heartbeats aside) is the end, with one of these codes; then TCP's."""
+        """The next thing is the end, with one of these codes; then TCP's.
+
+        Heartbeats and pushes may come before.
+        """
         frame: Frame | None = None
         code: int | None = None
         try:
-            frame = self.recv_but("ping", timeout=timeout)
+            frame = self.recv_but("ping", *PUSHES, timeout=timeout)
         except PeerClosedError as closed:
             code = closed.code
         assert code in codes, f"expected a close with {codes}, got {brief(frame or code)}"
