@@ -33,7 +33,7 @@ from gatewayproto.inputs import (
     TimerExpired,
 )
 from gatewayproto.testing.reference import compact, event_object, event_v1, fold
-from gatewayproto.testing.steps import WORLD, Restarted, Saved, Setup
+from gatewayproto.testing.steps import WORLD, Restarted, Rested, Saved, Setup
 from tests.testing.handmade import Script, event, event_frame, frame, welcome
 
 LIMITS: dict[str, Any] = {
@@ -600,4 +600,7 @@ def pushes(**options: Any) -> Script:
         send(1, presence(4, from_version=3, joined=[], left=["k2"])),
         send(3, presence(4, presence_count=2)),
     )
+    drain(run, 1)
+    run.now += 2.0
+    run.add("rest", WORLD, Rested())
     return run

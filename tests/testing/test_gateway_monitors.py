@@ -192,6 +192,8 @@ WRONG: list[tuple[str, str, str, Change]] = [
     ("P14", "pushes", "set", also(send(1, frame("health", version=1, health={"ok": True})))),
     ("P14", "version_1", "event 1", also(send(1, frame("health", version=1, health={})))),
     ("P14", "delivery", "event 1", also(send(1, scripts.presence(2, entries=[])))),
+    # P15: the list is known at rest.
+    ("P15", "pushes", "expired", unsent("presence")),
     # P16: no snapshot that nothing called for.
     ("P16", "delivery", "event 2", also(send(1, snapshot("lagged", 2)))),
     ("P16", "delivery", "event 2", also(

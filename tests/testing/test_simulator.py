@@ -29,6 +29,7 @@ def test_worlds_with_pushes_witness_them() -> None:
     result = campaign("pushes", range(40))
     assert result.broken == ()
     forms = {f"P14 {form} pushed" for form in ("change", "list", "count", "health")}
+    forms.add("P14 knows the list at rest")
     assert forms | {"P17 credentials expired", "P15 tries a newer token"} <= result.witnessed.keys()
     assert {kind.value for kind in PUSHES} <= result.happened.keys()
 

@@ -14,7 +14,7 @@ from gatewayproto.testing.monitors.base import EPSILON
 from gatewayproto.testing.monitors.book import Book, Connection
 from gatewayproto.testing.monitors.gateway import GatewayMonitor
 from gatewayproto.testing.monitors.wire import PUSHES, WELCOMES, Frame
-from gatewayproto.testing.steps import Restarted, Step
+from gatewayproto.testing.steps import Restarted, Rested, Step
 
 
 @define
@@ -37,6 +37,7 @@ class Pushes(GatewayMonitor):
         self._told: dict[int, _Told] = {}
         self._versions: dict[str, int] = {}
         self._pushed: dict[str, float] = {}
+        self._changed_at: dict[str, float] = {}
         self._health: dict[str, Any] | None = None
 
     def begin(self, step: Step) -> None:
@@ -44,8 +45,11 @@ class Pushes(GatewayMonitor):
         match step.input:
             case SetHealth(health=health) if step.raised is None:
                 self._health = dict(health)
+            case Rested():
+                self._rest(step.now)
             case Restarted():
                 self._told.clear()
+                self._changed_at.clear()
                 self._versions.clear()
                 self._pushed.clear()
                 self._health = None
@@ -55,9 +59,25 @@ class Pushes(GatewayMonitor):
     def told(self, step: Step, event: GatewayEvent) -> None:
         """A list has changed by one."""
         if isinstance(event, SubscriberJoined | SubscriberLeft):
+            self._changed_at[event.session_id] = step.now
             version = self._versions.get(event.session_id)
             if version is not None:
                 self._versions[event.session_id] = version + 1
+
+    def _rest(self, now: float) -> None:
+        """Whoever knows a list knows the true one, once there was time and room to tell it."""
+        interval = self.config.push_interval or 0.0
+        for connection in self.book.connections.values():
+            if connection.version == 1:
+                continue
+            told, session = self._told.get(connection.number), connection.session
+            if told is None or told.listed is None or session is None or connection.outstanding:
+                continue
+            ours = {each.client_id for each in self.book.followers(session.session_id)}
+            quiet = now > self._changed_at.get(session.session_id, now) + interval + EPSILON
+            if quiet and told.listed != ours:
+                self.fail(f"{connection} knows {sorted(told.listed)}, not {sorted(ours)}", "P15")
+            self.saw("knows the list at rest")
 
     def sent(self, step: Step, connection: Connection, frame: Frame, data: bytes) -> None:
         """Judge a push by what this connection was told before."""
