@@ -21,7 +21,7 @@ from gatewayproto import _gateway_snapshots as snapshots
 from gatewayproto import _write_ahead as ahead
 from gatewayproto import codec, connection, records
 from gatewayproto._connection_link import Link
-from gatewayproto._gateway_context import Context
+from gatewayproto._gateway_context import HEALTH_PUSH, Context, TimerKey
 from gatewayproto._gateway_metrics import measure
 from gatewayproto._ids import random_id
 from gatewayproto.actions import CommandDropped, GatewayAction, MessageReceived, Published
@@ -340,6 +340,7 @@ class Gateway:
     # -- time ---------------------------------------------------------------------------------
 
     def _expire(self, now: float) -> None:
+        due: dict[TimerKey, None] = {}
         for kind, key in self._context.timers.pop_due(now):
             match kind:
                 case "session":
@@ -349,12 +350,16 @@ class Gateway:
                     snapshots.give_up(self._context, self._connections, session, now)
                 case "drain":
                     drain.end(self._context, self._connections, now)
-                case "presence":
-                    pushes.push_presence(self._context, str(key), now)
-                case "health":
-                    pushes.push_health(self._context, now)
+                case "presence" | "health":
+                    due[kind, key] = None
                 case _:
                     connection.handle(self._connections[int(key)], Input.TIMER, None, now)
+        # Only now: they tell the latest, and nobody who was closed in this turn.
+        for kind, key in due:
+            if kind == "presence" and key in self._context.subscribers:
+                pushes.push_presence(self._context, str(key), now)
+        if HEALTH_PUSH in due:
+            pushes.push_health(self._context, now)
 
     # -- plain data ---------------------------------------------------------------------------
 

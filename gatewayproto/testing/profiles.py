@@ -51,7 +51,30 @@ FAULTS: Final[Mapping[str, Weights]] = {
 }
 """The kinds of faults that a swarm's mix is drawn from, and the names of the pure profiles."""
 
-NAMES: Final = ("swarm", "calm", "everything", *FAULTS)
+PUSHES: Final[Weights] = {
+    Kind.OPEN: 12,
+    Kind.FLOW: 40,
+    Kind.WORK: 16,
+    Kind.TAB: 8,
+    Kind.REBORN: 1,
+    Kind.CUT: 2,
+    Kind.STALL: 1,
+    Kind.LARGE: 3,
+    Kind.HEALTH: 3,
+    Kind.ABORT: 2,
+    Kind.TOKEN: 5,
+    Kind.REVIEW: 10,
+    Kind.RENEW: 4,
+    Kind.END: 1,
+    Kind.SWAP: 1,
+    Kind.RESTART: 1,
+    Kind.SAVE: 1,
+    Kind.TICK: 3,
+    Kind.EARLY: 1,
+}
+"""What the profile `pushes` adds: who comes and goes, health, credentials; and some faults."""
+
+NAMES: Final = ("swarm", "calm", "everything", *FAULTS, "pushes")
 """The names of the profiles."""
 
 
@@ -81,14 +104,15 @@ def draw(name: str, choices: Choices) -> Profile:
     elif name == "everything":
         mix = list(FAULTS)
     else:
-        mix = [] if name == "calm" else [name]
-    for fault in mix:
-        for kind, weight in FAULTS[fault].items():
+        mix = [] if name in {"calm", "pushes"} else [name]
+    pushes = name == "pushes"
+    for added in (PUSHES if pushes else {}, *(FAULTS[fault] for fault in mix)):
+        for kind, weight in added.items():
             weights[kind] = weights.get(kind, 0) + weight
     return Profile(
         name=name,
         weights=weights,
-        gateway=_gateway(choices),
+        gateway=_gateway(choices, pushes=pushes),
         clients=tuple(_client(choices, number) for number in range(1 + choices.choose(2))),
         limits=Limits(large=pick(choices, (700, 3000)), max_clients=6),
     )
@@ -97,7 +121,7 @@ def draw(name: str, choices: Choices) -> Profile:
 _TTL: Final = 64.0
 
 
-def _gateway(choices: Choices) -> GatewayConfig:
+def _gateway(choices: Choices, *, pushes: bool = False) -> GatewayConfig:
     versions = pick(choices, ((1, 2), (1, 2), (1, 2), (1, 2), (2, 2), (1, 1)))
     return GatewayConfig(
         versions=VersionRange(*versions),
@@ -123,7 +147,7 @@ def _gateway(choices: Choices) -> GatewayConfig:
         frame_rate=None,
         recovery_rate=None,
         session_rate=None,
-        push_interval=None,
+        push_interval=pick(choices, (1.0, 0.25, 8.0)) if pushes else None,
     )
 
 

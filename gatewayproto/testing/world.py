@@ -11,11 +11,13 @@ from collections.abc import Callable, Iterable
 from math import inf
 
 from gatewayproto.actions import (
+    AuthRequested,
     ClientAction,
     CloseConnection,
     CloseTransport,
     Emit,
     GatewayAction,
+    GatewayEvent,
     OpenTransport,
     Persist,
     ResumeToken,
@@ -23,10 +25,13 @@ from gatewayproto.actions import (
     SendFrames,
     SessionExpired,
     SessionOpened,
+    SubscriberJoined,
+    SubscriberLeft,
 )
 from gatewayproto.config import ClientConfig, GatewayConfig
 from gatewayproto.frames import Event
 from gatewayproto.inputs import (
+    Accept,
     Activity,
     ClientInput,
     Connect,
@@ -91,6 +96,8 @@ class World:
     - `config`: the gateway's. `machines`: who makes the machines. `application`: what stands
       behind the gateway. `wire`: how frames travel. `observe` is given every step; what it raises
       ends the run.
+    - `members` are the welcomed connections with their principals; `reviews` the fresh credentials
+      that the application was asked about and has not judged, by connection.
     - `now` starts at 1024 seconds, so that no time that a machine subtracts is negative.
     """
 
@@ -115,6 +122,8 @@ class World:
         self.sessions: list[str] = []
         self.saved = False
         self.published = 0
+        self.members: dict[int, str | None] = {}
+        self.reviews: dict[int, str | None] = {}
         self._connections: dict[int, Link] = {}
         self._last_connection = 0
 
@@ -131,6 +140,7 @@ class World:
         world.peers = {name: peer.copy(self.now) for name, peer in self.peers.items()}
         world.sessions = self.sessions.copy()
         world.saved, world.published = self.saved, self.published
+        world.members, world.reviews = self.members.copy(), self.reviews.copy()
         world._connections = {
             number: world.peers[link.client].links[link.transport]
             for number, link in self._connections.items()
@@ -151,6 +161,8 @@ class World:
         self._observe(GATEWAY, input_, outcome)
         for action in outcome.actions:
             self._carry_out_gateway(action)  # type: ignore[arg-type] # a gateway's, by its slot
+        if isinstance(input_, Accept) and input_.connection in self.members:
+            self.members[input_.connection] = input_.principal
 
     def tell(self, peer: Peer, input_: ClientInput) -> None:
         """Give a client one input and carry out its actions."""
@@ -189,14 +201,24 @@ class World:
             case Persist():
                 pass
             case Emit(event=event):
-                match event:
-                    case SessionOpened():
-                        self.sessions.append(event.session_id)
-                    case SessionExpired():
-                        self.sessions.remove(event.session_id)
-                    case _:
-                        pass
+                self._note(event)
                 self.application.note(event, self.now)
+
+    def _note(self, event: GatewayEvent) -> None:
+        match event:
+            case SessionOpened():
+                self.sessions.append(event.session_id)
+            case SessionExpired():
+                self.sessions.remove(event.session_id)
+            case SubscriberJoined():
+                self.members[event.connection] = None
+            case SubscriberLeft():
+                self.members.pop(event.connection, None)
+                self.reviews.pop(event.connection, None)
+            case AuthRequested():
+                self.reviews[event.connection] = event.join.token
+            case _:
+                pass
 
     def _carry_out_client(self, peer: Peer, action: ClientAction) -> None:
         match action:
@@ -272,6 +294,11 @@ class World:
         self.application.do(job)
         for input_ in job:
             self.serve(input_)
+
+    def review(self, connection: int, good_for: float | None) -> None:
+        """The application accepts fresh credentials, as it accepts handshakes."""
+        token = self.reviews.pop(connection)
+        self.serve(Accept(connection=connection, principal=token, expires_in=good_for))
 
     def publish(self, session_id: str, event: Event) -> None:
         """An event of whatever origin."""
@@ -475,6 +502,8 @@ class World:
         links, self._connections = list(self._connections.values()), {}
         for link in links:
             self._forget_if_over(link)
+        self.members.clear()
+        self.reviews.clear()
         self.deadline = self.gateway.restart(kind, self.now)
         self.happen(Restarted(kind), self.deadline)
         self.sessions = list(self.gateway.session_ids())

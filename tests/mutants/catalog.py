@@ -7,6 +7,7 @@ from tests.mutants.delivery_bugs import DELIVERY_BUGS, JOURNAL_BUGS, SNAPSHOT_BU
 from tests.mutants.deployed_bugs import DEPLOYED_BUGS
 from tests.mutants.gateway_bugs import HANDSHAKE_BUGS, RESTART_BUGS
 from tests.mutants.patching import Mutant
+from tests.mutants.push_bugs import CREDENTIAL_BUGS, PUSH_BUGS
 
 BUGS: Final[tuple[Mutant, ...]] = (
     *HANDSHAKE_BUGS,
@@ -18,11 +19,16 @@ BUGS: Final[tuple[Mutant, ...]] = (
     *CONNECTION_BUGS,
     *MESSAGE_BUGS,
     *DEPLOYED_BUGS,
+    *CREDENTIAL_BUGS,
+    *PUSH_BUGS,
 )
 MUTANTS: Final[dict[str, Mutant]] = {
     mutant.id: mutant for mutant in sorted(BUGS, key=lambda mutant: mutant.id)
 }
 """By id, in order. A letter behind the number tells variants of one bug apart."""
+
+FIRST_OF_PUSHES: Final = "M43"
+"""From here on, bugs show only where gateways push and credentials expire."""
 
 NOT_YET: Final = {"M42": "nothing closes a session yet"}
 """Known bugs of what does not exist."""

@@ -222,6 +222,31 @@ def test_a_token_of_the_upgrade_is_replaced_and_still_presented(token: str) -> N
         assert len(token) < 3 or not holds(log, token)
 
 
+def test_a_token_that_comes_in_band_is_replaced_and_judged_again() -> None:
+    hello = frame({"type": "hello", "agent_id": "a", "protocol_min": 2, "protocol_max": 2})
+    first, second = "first-Secret", "second-Secret"
+    log = record_gateway(
+        CONFIG,
+        [
+            (0.0, ConnectionOpened(connection=1)),
+            (0.0, hello),
+            (0.0, Accept(connection=1, principal=first, expires_in=8.0)),
+            (1.0, frame({"type": "auth", "token": first})),
+            (1.0, frame({"type": "auth", "token": second})),
+            (1.0, frame({"type": "abort", "run_id": "r"})),
+            (2.0, Accept(connection=1, principal=first, expires_in=4.0)),
+            (6.0, TimerExpired()),
+        ],
+    )
+    judged = [asked["join"]["token"] for asked in replayed_events(log, "AuthRequested")]
+    assert [len(token) for token in judged] == [len(first), len(second)]
+    assert replayed(log).same
+    assert not holds(log, first)
+    assert not holds(log, second)
+    assert replayed_events(log, "AbortRequested")
+    assert replayed_events(log, "SubscriberLeft")
+
+
 def test_an_unknown_scheme_and_every_other_header_is_replaced_as_well() -> None:
     secret = "Zm9vOmJhcg"
     for value in (f"Basic {secret}", secret, "Bearer", "Bearer ", ""):

@@ -342,6 +342,64 @@ THEMES: Final = (
 """A run in which everything may happen seldom gets deep into anything."""
 
 
+_COMPANY: Final = (
+    _any(a.opened),
+    _any(a.good_handshake, (2, 2, 2, 1), (False, False, False, True), ("hello",), (..., ..., 1024)),
+    _any(a.good_handshake, (2,), (False,), ("hello", "join")),
+    _any(
+        a.handshake,
+        ("hello",),
+        ("2",),
+        ("own",),
+        ("own",),
+        ("cursor",),
+        (..., ..., "snapshot"),
+        (..., 1024),
+        ("demo",),
+        ({"client": {"name": "x" * 200}}, {"client": {"name": "x" * 250, "version": "y" * 250}}),
+    ),
+    _any(a.accept),
+    _any(a.accept_for, (None, 4.0, 32.0)),
+    _any(a.gone),
+    _any(a.drained, (1.0, 0.5, 0.0)),
+    _any(a.drained),
+    _any(a.due),
+    _any(a.due, (0.0, 0.0, 0.25, 2.0)),
+    _any(a.early),
+    _any(a.pause, (0.25, 0.5, 1.0, 3.0)),
+    _any(a.set_health, (0, 40, 900, 2040)),
+    _any(a.other, ("leave",), ({},)),
+)
+_CREDENTIALS: Final = (
+    _any(a.accept_for, (None, 1.0, 4.0, 32.0, 0.0, -1.0)),
+    _any(a.other, ("auth",), ({"token": "t2"}, {"token": "t3"}, {"token": ""}, {}, {"token": 5})),
+    _any(a.other, ("auth",), ({"token": "t4"}, {"token": "t5"})),
+    _any(a.renew, (None, 1.0, 8.0, 64.0)),
+    _any(a.renew, (None, 8.0, 8.0, 0.0), (None, None, "p1", "p2")),
+    _any(a.end, (ErrorCode.AUTH_EXPIRED, ErrorCode.RATE_LIMITED, ErrorCode.SESSION_CLOSED)),
+    _any(a.other, ("abort",), ({}, {"run_id": "A"}, {"request_id": "m1"})),
+    _any(a.due),
+    _any(a.pause, (0.5, 1.0, 3.0)),
+    _any(a.accept),
+)
+_PUSH_LIMITS: Final[dict[str, tuple[Any, ...]]] = {
+    "push_interval": (1.0, 1.0, 0.25, 8.0),
+    "versions": (VersionRange(1, 2), VersionRange(1, 2), VersionRange(2, 2)),
+    "max_connections": (1000,),
+    "max_sessions": (1000, 2),
+}
+PUSH_THEMES: Final = (
+    Theme((*(_USUAL,) * 4, *(_COMPANY,) * 12, _STREAM, _TIME, _RECOVERY), _PUSH_LIMITS),
+    Theme(
+        (*(_USUAL,) * 4, *(_COMPANY,) * 8, *(_STREAM,) * 2, *(_PARTS,) * 2),
+        {**_PUSH_LIMITS, "send_window": (300, 600, 1200, 1), "presence_max": (100, 2, 3)},
+    ),
+    Theme((*(_USUAL,) * 4, *(_COMPANY,) * 2, *(_CREDENTIALS,) * 8, _TIME, _FRAMES), _PUSH_LIMITS),
+    Theme((*EVERYTHING, *(_COMPANY,) * 24, *(_CREDENTIALS,) * 12), _PUSH_LIMITS),
+)
+"""Themes of their own, for runs of their own: presence, health and credentials."""
+
+
 def any_letter(peers: AnyPeers, theme: Theme) -> GatewayInput | None:
     """One letter of a theme, the usual ones more often."""
     choices = peers.choices

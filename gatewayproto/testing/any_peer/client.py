@@ -23,6 +23,7 @@ from gatewayproto.inputs import ClientInput, Disconnect, SetToken
 from gatewayproto.testing.any_peer import _server_frames
 from gatewayproto.testing.any_peer._client_letters import (
     PREFIXES,
+    PUSH_THEMES,
     SMALL,
     THEMES,
     Chosen,
@@ -227,19 +228,22 @@ def run_client(
     steps: int = 60,
     config: ClientConfig | None = None,
     resume: ResumeToken | None = None,
+    pushes: bool = False,
 ) -> Run:
     """Let a client live through so many steps of anything, heal, and end.
+
+    With `pushes` it dwells on presence, health and credentials.
 
     Without a `config`, both it and the position to start from are chosen, too. Raises `Broken`.
     """
     recorder = Recorder(choices)
     if config is None:
         config, resume = draw_config(recorder), pick(recorder, POSITIONS)
-    return judged(_Play(recorder, config, resume), lambda play: _live(play, steps))
+    return judged(_Play(recorder, config, resume), lambda play: _live(play, steps, pushes))
 
 
-def _live(play: _Play, steps: int) -> None:
-    theme = pick(play.choices, THEMES)
+def _live(play: _Play, steps: int, pushes: bool) -> None:
+    theme = pick(play.choices, PUSH_THEMES if pushes else THEMES)
     for _ in range(steps):
         chance = play.choices.choose(_RESTART_EVERY)
         stopped = play.server.book.phase == "stopped" and chance >= _RESTART_EVERY // 2

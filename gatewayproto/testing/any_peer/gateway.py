@@ -24,6 +24,7 @@ from gatewayproto.testing.any_peer import _peers
 from gatewayproto.testing.any_peer._gateway_book import Session
 from gatewayproto.testing.any_peer._gateway_letters import (
     PREFIXES,
+    PUSH_THEMES,
     SMALL,
     THEMES,
     Chosen,
@@ -279,13 +280,20 @@ class _Play:
         return ended(self.steps, self.choices, witnessed)
 
 
-def run_gateway(choices: Choices, *, steps: int = 100, config: GatewayConfig | None = None) -> Run:
+def run_gateway(
+    choices: Choices,
+    *,
+    steps: int = 100,
+    config: GatewayConfig | None = None,
+    pushes: bool = False,
+) -> Run:
     """Let a gateway live through so many steps of anything, and let its transports drain.
 
-    Without a `config`, it is chosen, too. Raises `Broken`.
+    With `pushes` it dwells on presence, health and credentials; else it pushes nothing. Without a
+    `config`, it is chosen, too. Raises `Broken`.
     """
     recorder = Recorder(choices)
-    theme = pick(recorder, THEMES)
+    theme = pick(recorder, PUSH_THEMES if pushes else THEMES)
     if config is None:
         limits = {name: pick(recorder, values) for name, values in theme.limits.items()}
         config = evolve(draw_config(recorder), **limits)

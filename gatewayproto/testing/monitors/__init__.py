@@ -26,6 +26,7 @@ from gatewayproto.testing.monitors.gateway import GatewayMonitor, GatewayWatch
 from gatewayproto.testing.monitors.handing_on import Cursor, HandingOn
 from gatewayproto.testing.monitors.isolation import Isolation
 from gatewayproto.testing.monitors.links import Links
+from gatewayproto.testing.monitors.pushes import Pushes
 from gatewayproto.testing.monitors.reconnecting import ClientClock, ClientLiveness, Endings
 from gatewayproto.testing.monitors.requests import Requests
 from gatewayproto.testing.monitors.sameness import Epochs, Swaps, same_actions
@@ -61,6 +62,7 @@ GATEWAY_MONITORS: Final[tuple[type[GatewayMonitor], ...]] = (
     Bounds,
     GatewayClock,
     GatewayLiveness,
+    Pushes,
 )
 CLIENT_MONITORS: Final[tuple[type[ClientMonitor], ...]] = (
     ClientFence,

@@ -99,6 +99,7 @@ class Connection:
     - `outstanding`: bytes that its transport has not taken; `pings` of them our own pings; `own`
       of them by delivery's doing; `owed_since` when it last took some or was first owed some.
     - `sign`, `sign_at_most`: when the peer last gave a sign of life, by `Activity` and by frames.
+    - `expires`: when its credentials do, as the application said last.
     - `held`: what the answers that wait for the welcome take at most, in bytes.
     """
 
@@ -118,6 +119,7 @@ class Connection:
     sign: float = 0.0
     sign_at_most: float = 0.0
     pinged: float = 0.0
+    expires: float | None = None
     held: int = 0
 
     def __str__(self) -> str:

@@ -3,6 +3,7 @@
 Spec: Liveness; Sessions; The handshake.
 """
 
+import math
 from typing import Final
 
 from gatewayproto.actions import CloseConnection, GatewayEvent, SessionExpired
@@ -25,6 +26,7 @@ from gatewayproto.testing.steps import Step
 _LIVENESS_TIMEOUT: Final = 4001
 _SLOW_CONSUMER: Final = 4002
 _HANDSHAKE_TIMEOUT: Final = 4005
+_AUTH_EXPIRED: Final = 4006
 _TOO_LARGE: Final = 4507
 _LEAVE: Final[frozenset[int | None]] = frozenset({CLOSE_NORMAL})
 _BAD_FRAME: Final[frozenset[int | None]] = frozenset({_SLOW_CONSUMER, 4506, _TOO_LARGE})
@@ -95,7 +97,10 @@ class GatewayLiveness(GatewayMonitor):
 
     def closed(self, step: Step, connection: Connection, close: CloseConnection) -> None:
         """Judge a close for silence."""
-        if connection.stage == "live" and close.code not in _causes(step.input):
+        expired = connection.expires is not None and connection.expires <= step.now
+        if expired and close.code == _AUTH_EXPIRED and isinstance(step.input, TimerExpired):
+            self.saw("credentials expired")
+        elif connection.stage == "live" and close.code not in _causes(step.input):
             self.fail(f"{connection} is closed with {close.code} for {step.input}")
         if close.code == _HANDSHAKE_TIMEOUT and isinstance(step.input, TimerExpired):
             self.saw("handshake timeout")
@@ -125,6 +130,8 @@ class GatewayLiveness(GatewayMonitor):
                 " stays"
             )
         self._check_deadline(step, connection)
+        if connection.stage == "live" and (connection.expires or math.inf) <= step.now:
+            self.fail(f"{connection} stays, and its credentials expired at {connection.expires}")
         if connection.stage == "live" and step.now > connection.sign + self.config.heartbeat:
             self.saw("spoke in time")
 
@@ -138,7 +145,8 @@ class GatewayLiveness(GatewayMonitor):
     def _limit(self, connection: Connection) -> float:
         """Until when this connection may go on as it is."""
         if connection.stage == "live":
-            return connection.sign_at_most + 2 * self.config.heartbeat
+            silent = connection.sign_at_most + 2 * self.config.heartbeat
+            return silent if connection.expires is None else min(silent, connection.expires)
         if connection.stage == "opening":
             return connection.opened + self.config.handshake_timeout
         return float("inf")  # the application's own time counts against nobody

@@ -23,6 +23,7 @@ from gatewayproto.actions import (
 from gatewayproto.config import GatewayConfig
 from gatewayproto.frames import DEFAULT_MAX_PAYLOAD
 from gatewayproto.inputs import (
+    Accept,
     Activity,
     ChangeEpoch,
     ConnectionClosed,
@@ -33,7 +34,7 @@ from gatewayproto.inputs import (
 )
 from gatewayproto.testing.monitors.base import Monitor
 from gatewayproto.testing.monitors.book import Book, Connection, Session
-from gatewayproto.testing.monitors.wire import DELIVERIES, WELCOMES, Frame, decode, read
+from gatewayproto.testing.monitors.wire import DELIVERIES, PUSHES, WELCOMES, Frame, decode, read
 from gatewayproto.testing.steps import WORLD, Restarted, Saved, Step, Violation
 
 _HELD_ROOM: Final = 512
@@ -135,6 +136,11 @@ class GatewayWatch:
                 number in book.connections and step.raised is None
             ):
                 _give_back(book.connections[number], size, step.now)
+            case Accept(connection=number, expires_in=good_for) if (
+                number in book.connections and step.raised is None
+            ):
+                expires = None if good_for is None else step.now + good_for
+                book.connections[number].expires = expires
             case ConnectionClosed(connection=number) if number in book.connections:
                 self._forget(book.connections[number], step.now)
             case ChangeEpoch(session_id=session_id) if session_id in book.sessions:
@@ -179,7 +185,7 @@ class GatewayWatch:
         if frame["type"] == "ping":
             connection.pings += size
             connection.pinged = now
-        if first or frame["type"] in DELIVERIES or frame["type"] == "ping":
+        if first or frame["type"] in DELIVERIES | PUSHES | {"ping"}:
             connection.own = connection.outstanding
 
     def _welcome(self, connection: Connection, frame: Frame) -> None:
@@ -202,6 +208,7 @@ class GatewayWatch:
                 connection = book.connections[number]
                 self._leave(connection, step.now)
                 connection.stage, connection.version = "joining", event.protocol_version
+                connection.expires = None
                 data = getattr(step.input, "data", b"")
                 connection.hello = read(data) or {}
                 connection.limit = connection.hello.get("max_payload", DEFAULT_MAX_PAYLOAD)
