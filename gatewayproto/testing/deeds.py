@@ -16,7 +16,14 @@ from attrs import frozen
 
 from gatewayproto.actions import ResumeToken
 from gatewayproto.frames import Event
-from gatewayproto.inputs import ChangeEpoch, Disconnect, Resync, TimerExpired
+from gatewayproto.inputs import (
+    ChangeEpoch,
+    CloseSession,
+    Disconnect,
+    Drain,
+    Resync,
+    TimerExpired,
+)
 from gatewayproto.testing.network import Close, Link
 from gatewayproto.testing.peer import Peer
 from gatewayproto.testing.steps import GATEWAY, Garble, Restart, Side
@@ -69,6 +76,9 @@ class Kind(StrEnum):
     SAVE = "save"
     RESTART = "restart"
     EPOCH = "epoch"
+    CLOSE = "close"
+    SEND_AWAY = "send away"
+    SUCCEED = "succeed"
 
 
 @frozen(kw_only=True)
@@ -87,6 +97,7 @@ class Limits:
     restarts: tuple[Restart, ...] = ("whole", "store", "copy", "nothing")
     statuses: tuple[int | None, ...] = (None, 503, 401)
     runs: tuple[str, ...] = ("a", "b")
+    graces: tuple[float, ...] = (0.0, 2.0, 20.0)
     events: int | None = None
     max_clients: int = MAX_CLIENTS
 
@@ -396,6 +407,26 @@ def _epoch(world: World, _: Limits) -> list[Deed]:
     return [partial(world.serve, ChangeEpoch(session_id=each)) for each in world.sessions]
 
 
+def _close(world: World, _: Limits) -> list[Deed]:
+    """The application ends a session; also once more."""
+    return [partial(world.serve, CloseSession(session_id=each)) for each in world.sessions]
+
+
+def _send_away(world: World, limits: Limits) -> list[Deed]:
+    """The gateway is about to stop while somebody follows a session; also once more."""
+    if not any(peer.state == "connected" for peer in world.living):
+        return []
+    return [
+        partial(world.send_away, Drain(after=1.5, spread=2.0, grace=grace))
+        for grace in limits.graces
+    ]
+
+
+def _succeed(world: World, _: Limits) -> list[Deed]:
+    """The successor of a gateway that is about to stop takes its place."""
+    return [partial(world.restart, "whole")] if world.draining else []
+
+
 _Options = Callable[[World, Limits], list[Deed]]
 
 _OPTIONS: Final[Mapping[Kind, _Options]] = {
@@ -434,4 +465,7 @@ _OPTIONS: Final[Mapping[Kind, _Options]] = {
     Kind.SAVE: _save,
     Kind.RESTART: _restart,
     Kind.EPOCH: _epoch,
+    Kind.CLOSE: _close,
+    Kind.SEND_AWAY: _send_away,
+    Kind.SUCCEED: _succeed,
 }

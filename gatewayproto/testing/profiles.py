@@ -51,7 +51,18 @@ FAULTS: Final[Mapping[str, Weights]] = {
 }
 """The kinds of faults that a swarm's mix is drawn from, and the names of the pure profiles."""
 
-NAMES: Final = ("swarm", "calm", "everything", *FAULTS)
+ENDINGS: Final[Weights] = {
+    Kind.CLOSE: 1,
+    Kind.SEND_AWAY: 1,
+    Kind.SUCCEED: 12,
+    Kind.REBORN: 1,
+    Kind.STALL: 2,
+    Kind.SEND: 3,
+    Kind.FLOW: 12,
+}
+"""The ends of sessions and of processes, that the profile `endings` adds to a mix."""
+
+NAMES: Final = ("swarm", "calm", "everything", *FAULTS, "endings")
 """The names of the profiles."""
 
 
@@ -74,16 +85,21 @@ class Profile:
 def draw(name: str, choices: Choices) -> Profile:
     """The profile of this name, with limits and a mix drawn. Raises `KeyError` for another name."""
     weights = dict(WORK)
-    if name == "swarm":
+    if name in {"swarm", "endings"}:
         # Most runs suffer two or three kinds of faults, some none, some nearly all.
         share = pick(choices, (2, 3, 3, 5))
         mix = [fault for fault in FAULTS if choices.choose(share) == 0]
+        if name == "endings" and "recovery" in mix and "garbled" in mix:
+            mix.remove("garbled")  # a lost frame may be the only one that names a new epoch
     elif name == "everything":
         mix = list(FAULTS)
     else:
         mix = [] if name == "calm" else [name]
     for fault in mix:
         for kind, weight in FAULTS[fault].items():
+            weights[kind] = weights.get(kind, 0) + weight
+    if name == "endings":
+        for kind, weight in ENDINGS.items():
             weights[kind] = weights.get(kind, 0) + weight
     return Profile(
         name=name,

@@ -31,6 +31,7 @@ from gatewayproto.inputs import (
     Connect,
     ConnectionClosed,
     ConnectionOpened,
+    Drain,
     Drained,
     FrameReceived,
     GatewayInput,
@@ -113,6 +114,7 @@ class World:
         self.peers: dict[str, Peer] = {}
         self.sessions: list[str] = []
         self.saved = False
+        self.draining = False
         self.published = 0
         self._connections: dict[int, Link] = {}
         self._last_connection = 0
@@ -130,6 +132,7 @@ class World:
         world.peers = {name: peer.copy(self.now) for name, peer in self.peers.items()}
         world.sessions = self.sessions.copy()
         world.saved, world.published = self.saved, self.published
+        world.draining = self.draining
         world._connections = {
             number: world.peers[link.client].links[link.transport]
             for number, link in self._connections.items()
@@ -452,6 +455,11 @@ class World:
 
     # -- the gateway's process ----------------------------------------------------------------
 
+    def send_away(self, command: Drain) -> None:
+        """The gateway is about to stop; it takes nobody until it is restarted."""
+        self.draining = True
+        self.serve(command)
+
     def save(self) -> None:
         """Copy the gateway's state into the store."""
         self.gateway.save(self.now)
@@ -472,6 +480,7 @@ class World:
         links, self._connections = list(self._connections.values()), {}
         for link in links:
             self._forget_if_over(link)
+        self.draining = False
         self.deadline = self.gateway.restart(kind, self.now)
         self.happen(Restarted(kind), self.deadline)
         self.sessions = list(self.gateway.session_ids())

@@ -4,6 +4,7 @@ from typing import Final
 
 from tests.mutants.client_bugs import CONNECTION_BUGS, CURSOR_BUGS, MESSAGE_BUGS
 from tests.mutants.delivery_bugs import DELIVERY_BUGS, JOURNAL_BUGS, SNAPSHOT_BUGS
+from tests.mutants.ending_bugs import CLOSING_BUGS, DRAINING_BUGS
 from tests.mutants.gateway_bugs import HANDSHAKE_BUGS, RESTART_BUGS
 from tests.mutants.patching import Mutant
 
@@ -16,11 +17,13 @@ BUGS: Final[tuple[Mutant, ...]] = (
     *CURSOR_BUGS,
     *CONNECTION_BUGS,
     *MESSAGE_BUGS,
+    *CLOSING_BUGS,
+    *DRAINING_BUGS,
 )
 MUTANTS: Final[dict[str, Mutant]] = {
     mutant.id: mutant for mutant in sorted(BUGS, key=lambda mutant: mutant.id)
 }
 """By id, in order. A letter behind the number tells variants of one bug apart."""
 
-NOT_YET: Final = {"M42": "nothing closes a session yet"}
+NOT_YET: Final[dict[str, str]] = {}
 """Known bugs of what does not exist."""

@@ -12,8 +12,8 @@ from attrs import field, frozen
 
 from gatewayproto.testing import simulator
 from gatewayproto.testing.any_peer.client import run_client
-from gatewayproto.testing.any_peer.gateway import run_gateway
-from gatewayproto.testing.choices import Seeded
+from gatewayproto.testing.any_peer.gateway import ENDINGS, run_gateway
+from gatewayproto.testing.choices import Choices, Seeded
 from gatewayproto.testing.explorer.bounds import BOUNDS, SUITE
 from gatewayproto.testing.explorer.search import explore, walk
 from gatewayproto.testing.steps import Violation
@@ -115,20 +115,28 @@ def _run(paths: Iterable[str]) -> Catch | None:
 
 @frozen
 class Seeds:
-    """Runs by seed, until one breaks a property."""
+    """Runs by seed, until one breaks a property; then those of other profiles, as in `endings 3`.
+
+    `more` says how many there are of each.
+    """
 
     name: str
     sides: frozenset[Side]
-    run: Callable[[int], object]
+    run: Callable[[str, int], object]
+    profile: str
     count: int
+    more: dict[str, int] = field(factory=dict)
     is_quick: bool = True
 
     def search(self, side: Side) -> Catch | None:  # noqa: ARG002 -- a seed knows no sides
-        return next(filter(None, (self.repeat(str(seed)) for seed in range(self.count))), None)
+        seeds = [str(seed) for seed in range(self.count)]
+        seeds += [f"{name} {seed}" for name, count in self.more.items() for seed in range(count)]
+        return next(filter(None, map(self.repeat, seeds)), None)
 
     def repeat(self, how: str) -> Catch | None:
+        profile, _, seed = how.rpartition(" ")
         try:
-            self.run(int(how))
+            self.run(profile or self.profile, int(seed))
         except simulator.Failure as failure:
             return Catch(failure.violation.prop, how)
         except Violation as violation:
@@ -136,29 +144,39 @@ class Seeds:
         return None
 
 
-def _any_peer(side: Side, seed: int) -> object:
-    """The machine with the bug, alone against any peer."""
-    return (run_client if side == "client" else run_gateway)(Seeded(seed))
+def _endings(choices: Choices) -> object:
+    """A gateway alone, in runs that dwell on what ends."""
+    return run_gateway(choices, themes=ENDINGS)
+
+
+_ALONE: Final[dict[str, Callable[[Choices], object]]] = {
+    "client": run_client,
+    "gateway": run_gateway,
+    "gateway endings": _endings,
+}
+"""The machine with the bug, alone against any peer."""
 
 
 @frozen
 class Alone:
-    """Each machine alone, by seed; the bug's side says which."""
+    """Each machine alone, by seed; the bug's side says which. Then the runs about what ends."""
 
     name: str
     count: int
+    endings: int
     sides: frozenset[Side] = BOTH
     is_quick: bool = True
 
     def search(self, side: Side) -> Catch | None:
-        tries = (self.repeat(f"{side} {seed}") for seed in range(self.count))
-        return next(filter(None, tries), None)
+        seeds = [f"{side} {seed}" for seed in range(self.count)]
+        if side == "gateway":
+            seeds += [f"gateway endings {seed}" for seed in range(self.endings)]
+        return next(filter(None, map(self.repeat, seeds)), None)
 
     def repeat(self, how: str) -> Catch | None:
-        side, _, seed = how.partition(" ")
-        assert side in {"client", "gateway"}
+        run, _, seed = how.rpartition(" ")
         try:
-            _any_peer("client" if side == "client" else "gateway", int(seed))
+            _ALONE[run](Seeded(int(seed)))
         except Violation as violation:
             return Catch(violation.prop, how)
         return None
@@ -209,8 +227,8 @@ LAYERS: Final[dict[str, Layer]] = {
             own={"gateway": "tests/gateway", "client": "tests/client"},
         ),
         Tests("state machine", ("tests/testing/test_state_machine.py",)),
-        Seeds("simulator", BOTH, lambda seed: simulator.simulate("swarm", seed), 1_000),
+        Seeds("simulator", BOTH, simulator.simulate, "swarm", 1_000, {"endings": 500}),
         Explorer("explorer"),
-        Alone("any peer", 1_000),
+        Alone("any peer", 1_000, 500),
     )
 }

@@ -1,16 +1,24 @@
 """A gateway alone is right against any peers, and the layer that shows it sees what is wrong."""
 
 from collections import Counter
+from functools import partial
 
 import pytest
 from hypothesis import given, settings
 
-from gatewayproto.testing.any_peer.gateway import STATES, exhaust_gateway, run_gateway
+from gatewayproto.testing.any_peer.gateway import (
+    ENDINGS,
+    STATES,
+    THEMES,
+    exhaust_gateway,
+    run_gateway,
+)
 from gatewayproto.testing.any_peer.runs import Broken, Run, survey
 from gatewayproto.testing.choices import Choices, Recorded, Seeded
 from gatewayproto.testing.monitors import missing_witnesses
 from gatewayproto.testing.strategies import choices
 from tests.mutants.catalog import MUTANTS
+from tests.mutants.ending_bugs import CLOSING_BUGS, DRAINING_BUGS
 from tests.mutants.patching import applied
 
 SEEDS = 350
@@ -86,7 +94,8 @@ def test_a_run_is_its_choices() -> None:
 
 @pytest.mark.parametrize("mutant", [each for each in MUTANTS if MUTANTS[each].at == "gateway"])
 def test_known_bugs_of_gateways_are_seen_without_a_client(mutant: str) -> None:
+    themes = ENDINGS if MUTANTS[mutant] in (*CLOSING_BUGS, *DRAINING_BUGS) else THEMES
     with applied(MUTANTS[mutant]), pytest.raises(Broken) as found:
-        survey(run_gateway, range(300))
+        survey(partial(run_gateway, themes=themes), range(300))
     assert found.value.text in str(found.value)
     assert isinstance(found.value.run, Run)
