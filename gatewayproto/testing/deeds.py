@@ -417,7 +417,7 @@ def _send_away(world: World, limits: Limits) -> list[Deed]:
     if not any(peer.state == "connected" for peer in world.living):
         return []
     return [
-        partial(world.send_away, Drain(after=1.5, spread=2.0, grace=grace))
+        partial(world.send_away, Drain(after=1.5, spread=0.5, grace=grace))
         for grace in limits.graces
     ]
 
