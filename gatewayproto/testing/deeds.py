@@ -21,7 +21,9 @@ from gatewayproto.inputs import (
     Abort,
     Accept,
     ChangeEpoch,
+    CloseSession,
     Disconnect,
+    Drain,
     Reject,
     Resync,
     SetHealth,
@@ -84,6 +86,9 @@ class Kind(StrEnum):
     REVIEW = "review"
     RENEW = "renew"
     END = "end"
+    CLOSE = "close"
+    SEND_AWAY = "send away"
+    SUCCEED = "succeed"
 
 
 @frozen(kw_only=True)
@@ -103,6 +108,7 @@ class Limits:
     restarts: tuple[Restart, ...] = ("whole", "store", "copy", "nothing")
     statuses: tuple[int | None, ...] = (None, 503, 401)
     runs: tuple[str, ...] = ("a", "b")
+    graces: tuple[float, ...] = (0.0, 2.0, 20.0)
     events: int | None = None
     good_for: tuple[float | None, ...] = (None, 4.0, 40.0)
     max_clients: int = MAX_CLIENTS
@@ -456,6 +462,29 @@ def _end(world: World, _: Limits) -> list[Deed]:
     ]
 
 
+# -- endings ----------------------------------------------------------------------------------
+
+
+def _close(world: World, _: Limits) -> list[Deed]:
+    """The application ends a session; also once more."""
+    return [partial(world.serve, CloseSession(session_id=each)) for each in world.sessions]
+
+
+def _send_away(world: World, limits: Limits) -> list[Deed]:
+    """The gateway is about to stop while somebody follows a session; also once more."""
+    if not any(peer.state == "connected" for peer in world.living):
+        return []
+    return [
+        partial(world.send_away, Drain(after=1.5, spread=0.5, grace=grace))
+        for grace in limits.graces
+    ]
+
+
+def _succeed(world: World, _: Limits) -> list[Deed]:
+    """The successor of a gateway that is about to stop takes its place."""
+    return [partial(world.restart, "whole")] if world.draining else []
+
+
 _Options = Callable[[World, Limits], list[Deed]]
 
 _OPTIONS: Final[Mapping[Kind, _Options]] = {
@@ -499,4 +528,7 @@ _OPTIONS: Final[Mapping[Kind, _Options]] = {
     Kind.REVIEW: _review,
     Kind.RENEW: _renew,
     Kind.END: _end,
+    Kind.CLOSE: _close,
+    Kind.SEND_AWAY: _send_away,
+    Kind.SUCCEED: _succeed,
 }

@@ -74,7 +74,18 @@ PUSHES: Final[Weights] = {
 }
 """What the profile `pushes` adds: who comes and goes, health, credentials; and some faults."""
 
-NAMES: Final = ("swarm", "calm", "everything", *FAULTS, "pushes")
+ENDINGS: Final[Weights] = {
+    Kind.CLOSE: 1,
+    Kind.SEND_AWAY: 1,
+    Kind.SUCCEED: 12,
+    Kind.REBORN: 1,
+    Kind.STALL: 2,
+    Kind.SEND: 3,
+    Kind.FLOW: 12,
+}
+"""The ends of sessions and of processes, that the profile `endings` adds to a mix."""
+
+NAMES: Final = ("swarm", "calm", "everything", *FAULTS, "pushes", "endings")
 """The names of the profiles."""
 
 
@@ -97,10 +108,12 @@ class Profile:
 def draw(name: str, choices: Choices) -> Profile:
     """The profile of this name, with limits and a mix drawn. Raises `KeyError` for another name."""
     weights = dict(WORK)
-    if name == "swarm":
+    if name in {"swarm", "endings"}:
         # Most runs suffer two or three kinds of faults, some none, some nearly all.
         share = pick(choices, (2, 3, 3, 5))
         mix = [fault for fault in FAULTS if choices.choose(share) == 0]
+        if name == "endings" and "recovery" in mix and "garbled" in mix:
+            mix.remove("garbled")  # a lost frame may be the only one that names a new epoch
     elif name == "everything":
         mix = list(FAULTS)
     else:
@@ -108,6 +121,9 @@ def draw(name: str, choices: Choices) -> Profile:
     pushes = name == "pushes"
     for added in (PUSHES if pushes else {}, *(FAULTS[fault] for fault in mix)):
         for kind, weight in added.items():
+            weights[kind] = weights.get(kind, 0) + weight
+    if name == "endings":
+        for kind, weight in ENDINGS.items():
             weights[kind] = weights.get(kind, 0) + weight
     return Profile(
         name=name,

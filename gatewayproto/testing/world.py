@@ -37,6 +37,7 @@ from gatewayproto.inputs import (
     Connect,
     ConnectionClosed,
     ConnectionOpened,
+    Drain,
     Drained,
     FrameReceived,
     GatewayInput,
@@ -121,6 +122,7 @@ class World:
         self.peers: dict[str, Peer] = {}
         self.sessions: list[str] = []
         self.saved = False
+        self.draining = False
         self.published = 0
         self.members: dict[int, str | None] = {}
         self.reviews: dict[int, str | None] = {}
@@ -141,6 +143,7 @@ class World:
         world.sessions = self.sessions.copy()
         world.saved, world.published = self.saved, self.published
         world.members, world.reviews = self.members.copy(), self.reviews.copy()
+        world.draining = self.draining
         world._connections = {
             number: world.peers[link.client].links[link.transport]
             for number, link in self._connections.items()
@@ -482,6 +485,11 @@ class World:
 
     # -- the gateway's process ----------------------------------------------------------------
 
+    def send_away(self, command: Drain) -> None:
+        """The gateway is about to stop; it takes nobody until it is restarted."""
+        self.draining = True
+        self.serve(command)
+
     def save(self) -> None:
         """Copy the gateway's state into the store."""
         self.gateway.save(self.now)
@@ -504,6 +512,7 @@ class World:
             self._forget_if_over(link)
         self.members.clear()
         self.reviews.clear()
+        self.draining = False
         self.deadline = self.gateway.restart(kind, self.now)
         self.happen(Restarted(kind), self.deadline)
         self.sessions = list(self.gateway.session_ids())

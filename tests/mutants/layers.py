@@ -11,7 +11,9 @@ import pytest
 from attrs import field, frozen
 
 from gatewayproto.testing import simulator
+from gatewayproto.testing.any_peer.client import ABOUT as CLIENT_ABOUT
 from gatewayproto.testing.any_peer.client import run_client
+from gatewayproto.testing.any_peer.gateway import ABOUT as GATEWAY_ABOUT
 from gatewayproto.testing.any_peer.gateway import run_gateway
 from gatewayproto.testing.choices import Seeded
 from gatewayproto.testing.explorer.bounds import BOUNDS, SUITE
@@ -142,9 +144,9 @@ class Seeds:
         return None
 
 
-def _any_peer(side: Side, seed: int, *, pushes: bool) -> object:
+def _any_peer(side: Side, seed: int, about: str) -> object:
     """The machine with the bug, alone against any peer."""
-    return (run_client if side == "client" else run_gateway)(Seeded(seed), pushes=pushes)
+    return (run_client if side == "client" else run_gateway)(Seeded(seed), about=about)
 
 
 @frozen
@@ -160,6 +162,7 @@ class Alone:
         hows = (
             " ".join(filter(None, (side, kind, str(seed))))
             for kind, count in self.runs.items()
+            if kind in (CLIENT_ABOUT if side == "client" else GATEWAY_ABOUT)
             for seed in range(count)
         )
         return next(filter(None, map(self.repeat, hows)), None)
@@ -169,7 +172,7 @@ class Alone:
         assert side in {"client", "gateway"}
         at: Side = "client" if side == "client" else "gateway"
         try:
-            _any_peer(at, int(seed), pushes=kind == ["pushes"])
+            _any_peer(at, int(seed), "".join(kind))
         except Violation as violation:
             return Catch(violation.prop, how)
         return None
@@ -220,8 +223,8 @@ LAYERS: Final[dict[str, Layer]] = {
             own={"gateway": "tests/gateway", "client": "tests/client"},
         ),
         Tests("state machine", ("tests/testing/test_state_machine.py",)),
-        Seeds("simulator", BOTH, {"swarm": 1_000, "pushes": 300}),
+        Seeds("simulator", BOTH, {"swarm": 1_000, "pushes": 300, "endings": 500}),
         Explorer("explorer"),
-        Alone("any peer", {"": 1_000, "pushes": 300}),
+        Alone("any peer", {"": 1_000, "pushes": 300, "endings": 500}),
     )
 }

@@ -47,7 +47,7 @@ def test_every_known_bug_has_a_mutant_or_a_reason_why_not_yet() -> None:
     names = [re.fullmatch(r"(M\d\d)[a-z]?", mutant.id) for mutant in BUGS]
     covered = {name[1] for name in names if name}
     assert None not in names
-    assert covered | NOT_YET.keys() == KNOWN_BUGS
+    assert covered | NOT_YET.keys() >= KNOWN_BUGS
     assert not covered & NOT_YET.keys()
 
 

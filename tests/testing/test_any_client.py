@@ -11,7 +11,7 @@ from gatewayproto.testing.any_peer.runs import Broken, Run, survey
 from gatewayproto.testing.choices import Choices, Recorded, Seeded
 from gatewayproto.testing.monitors import missing_witnesses
 from gatewayproto.testing.strategies import choices
-from tests.mutants.catalog import FIRST_OF_PUSHES, MUTANTS
+from tests.mutants.catalog import ABOUT, MUTANTS
 from tests.mutants.patching import applied
 
 SEEDS = 300
@@ -66,7 +66,7 @@ PUSH_WITNESSES = {
 
 
 def test_presence_health_and_credentials_are_taken_as_specified() -> None:
-    seen = survey(partial(run_client, pushes=True), range(150))
+    seen = survey(partial(run_client, about="pushes"), range(150))
     assert PUSH_WITNESSES - set(seen.witnessed) == set()
 
 
@@ -92,7 +92,7 @@ def test_a_run_is_its_choices() -> None:
 def broken(mutant: str) -> Broken:
     """The first run that shows a known bug."""
     with applied(MUTANTS[mutant]), pytest.raises(Broken) as found:
-        survey(partial(run_client, pushes=mutant >= FIRST_OF_PUSHES), range(300))
+        survey(partial(run_client, about=ABOUT.get(mutant, "")), range(300))
     return found.value
 
 

@@ -11,7 +11,7 @@ from gatewayproto.testing.any_peer.runs import Broken, Run, survey
 from gatewayproto.testing.choices import Choices, Recorded, Seeded
 from gatewayproto.testing.monitors import missing_witnesses
 from gatewayproto.testing.strategies import choices
-from tests.mutants.catalog import FIRST_OF_PUSHES, MUTANTS
+from tests.mutants.catalog import ABOUT, MUTANTS
 from tests.mutants.patching import applied
 
 SEEDS = 350
@@ -64,14 +64,14 @@ PUSH_WITNESSES = {
 
 
 def test_presence_health_and_credentials_are_told_as_specified() -> None:
-    seen = survey(partial(run_gateway, pushes=True), range(PUSH_SEEDS))
+    seen = survey(partial(run_gateway, about="pushes"), range(PUSH_SEEDS))
     assert PUSH_WITNESSES - set(seen.witnessed) == set()
 
 
 @pytest.mark.deep
 @pytest.mark.timeout(1800)
 def test_many_more_pushes() -> None:
-    survey(partial(run_gateway, pushes=True), range(PUSH_SEEDS, PUSH_SEEDS + 10_000))
+    survey(partial(run_gateway, about="pushes"), range(PUSH_SEEDS, PUSH_SEEDS + 10_000))
 
 
 @pytest.mark.deep
@@ -109,8 +109,8 @@ def test_a_run_is_its_choices() -> None:
 
 @pytest.mark.parametrize("mutant", [each for each in MUTANTS if MUTANTS[each].at == "gateway"])
 def test_known_bugs_of_gateways_are_seen_without_a_client(mutant: str) -> None:
-    pushes = mutant >= FIRST_OF_PUSHES
+    about = ABOUT.get(mutant, "")
     with applied(MUTANTS[mutant]), pytest.raises(Broken) as found:
-        survey(partial(run_gateway, pushes=pushes), range(300))
+        survey(partial(run_gateway, about=about), range(300))
     assert found.value.text in str(found.value)
     assert isinstance(found.value.run, Run)

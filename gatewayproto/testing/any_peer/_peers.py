@@ -20,9 +20,11 @@ from gatewayproto.inputs import (
     Accept,
     Activity,
     ChangeEpoch,
+    CloseSession,
     Complete,
     ConnectionClosed,
     ConnectionOpened,
+    Drain,
     Drained,
     FrameReceived,
     GatewayInput,
@@ -501,6 +503,17 @@ def change_epoch(peers: AnyPeers) -> GatewayInput | None:
         return ChangeEpoch(session_id=peers.gone[-1])
     peers.epochs.append(session.epoch)
     return ChangeEpoch(session_id=session.session_id)
+
+
+def close_session(peers: AnyPeers) -> GatewayInput | None:
+    """The application ends a session; also one that has ended."""
+    session = peers.session()
+    return CloseSession(session_id=peers.gone[-1] if session is None else session.session_id)
+
+
+def drain(_: AnyPeers, grace: float, reason: str = "restart") -> GatewayInput | None:
+    """The gateway is about to stop."""
+    return Drain(reason=reason, after=4.5, spread=2.0, grace=grace)
 
 
 # -- what good peers, drivers and applications would do ---------------------------------------

@@ -9,7 +9,7 @@ by what the specification calls for, said a second time.
 Spec: the verification page, "Each machine against any peer".
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from attrs import evolve
@@ -27,6 +27,7 @@ from gatewayproto.testing.any_peer._client_letters import (
     SMALL,
     THEMES,
     Chosen,
+    Groups,
     any_letter,
 )
 from gatewayproto.testing.any_peer._client_reference import ClientReference
@@ -222,28 +223,32 @@ class _Play:
         return ended(self.steps, self.choices, witnessed)
 
 
+ABOUT: Final[Mapping[str, Sequence[Groups | None]]] = {"": THEMES, "pushes": PUSH_THEMES}
+"""What a run may dwell on: nothing in particular; presence, health and credentials."""
+
+
 def run_client(
     choices: Choices,
     *,
     steps: int = 60,
     config: ClientConfig | None = None,
     resume: ResumeToken | None = None,
-    pushes: bool = False,
+    about: str = "",
 ) -> Run:
     """Let a client live through so many steps of anything, heal, and end.
 
-    With `pushes` it dwells on presence, health and credentials.
+    `about` is what it dwells on: one of `ABOUT`. Raises `KeyError` for another.
 
     Without a `config`, both it and the position to start from are chosen, too. Raises `Broken`.
     """
     recorder = Recorder(choices)
     if config is None:
         config, resume = draw_config(recorder), pick(recorder, POSITIONS)
-    return judged(_Play(recorder, config, resume), lambda play: _live(play, steps, pushes))
+    return judged(_Play(recorder, config, resume), lambda play: _live(play, steps, about))
 
 
-def _live(play: _Play, steps: int, pushes: bool) -> None:
-    theme = pick(play.choices, PUSH_THEMES if pushes else THEMES)
+def _live(play: _Play, steps: int, about: str) -> None:
+    theme = pick(play.choices, ABOUT[about])
     for _ in range(steps):
         chance = play.choices.choose(_RESTART_EVERY)
         stopped = play.server.book.phase == "stopped" and chance >= _RESTART_EVERY // 2

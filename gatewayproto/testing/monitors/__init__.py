@@ -21,6 +21,7 @@ from gatewayproto.testing.monitors.clock import GatewayClock, GatewayLiveness
 from gatewayproto.testing.monitors.convergence import EndToEnd, Resyncs, WorldMonitor
 from gatewayproto.testing.monitors.decision import Decision
 from gatewayproto.testing.monitors.delivery import Delivery
+from gatewayproto.testing.monitors.draining import Draining
 from gatewayproto.testing.monitors.fencing import ClientFence, GatewayFence
 from gatewayproto.testing.monitors.gateway import GatewayMonitor, GatewayWatch
 from gatewayproto.testing.monitors.handing_on import Cursor, HandingOn
@@ -63,6 +64,7 @@ GATEWAY_MONITORS: Final[tuple[type[GatewayMonitor], ...]] = (
     GatewayClock,
     GatewayLiveness,
     Pushes,
+    Draining,
 )
 CLIENT_MONITORS: Final[tuple[type[ClientMonitor], ...]] = (
     ClientFence,

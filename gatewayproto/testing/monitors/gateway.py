@@ -10,11 +10,13 @@ from typing import Any, Final
 
 from gatewayproto.actions import (
     CloseConnection,
+    DrainFinished,
     Emit,
     GatewayEvent,
     JoinRequested,
     Published,
     SendFrames,
+    SessionClosed,
     SessionExpired,
     SessionOpened,
     SubscriberJoined,
@@ -28,9 +30,11 @@ from gatewayproto.inputs import (
     ChangeEpoch,
     ConnectionClosed,
     ConnectionOpened,
+    Drain,
     Drained,
     FrameReceived,
     Publish,
+    TimerExpired,
 )
 from gatewayproto.testing.monitors.base import Monitor
 from gatewayproto.testing.monitors.book import Book, Connection, Session
@@ -145,6 +149,8 @@ class GatewayWatch:
                 self._forget(book.connections[number], step.now)
             case ChangeEpoch(session_id=session_id) if session_id in book.sessions:
                 book.break_epoch(book.sessions[session_id])
+            case Drain() if step.raised is None:
+                book.drain(input_, step.now)
             case Saved():
                 book.saved = {each.session_id: each.copy() for each in book.sessions.values()}
                 book.saved_at = step.now
@@ -160,6 +166,8 @@ class GatewayWatch:
             session = self.book.sessions.get(step.input.session_id)
             if session is not None and step.raised is None:
                 session.ledger.trim()
+        if isinstance(step.input, TimerExpired):
+            self.book.note_windows(step.now)
         self.book.deadline, self.book.is_fresh = step.deadline, False
 
     # -- actions ------------------------------------------------------------------------------
@@ -228,6 +236,10 @@ class GatewayWatch:
             case Published(session_id=session_id) if session_id in book.sessions:
                 if isinstance(step.input, Publish):
                     book.sessions[session_id].ledger.append(step.input.event)
+            case SessionClosed(session_id=session_id) if session_id in book.sessions:
+                book.sessions[session_id].closed_at = step.now
+            case DrainFinished() if book.drained is not None:
+                book.drained.finished = True
             case SessionExpired(session_id=session_id):
                 book.sessions.pop(session_id, None)
                 book.breaks[session_id] = book.breaks.get(session_id, 0) + 1

@@ -136,9 +136,11 @@ class Requests(GatewayMonitor):
         if not is_request:
             self._due = frozenset({"invalid_request"})
             return
-        self._due = self._judge(self._inbox(connection.session.session_id), frame, now)
+        inbox = self._inbox(connection.session.session_id)
+        is_closed = connection.session.closed_at is not None
+        self._due = self._judge(inbox, frame, now, is_closed=is_closed)
 
-    def _judge(self, inbox: Inbox, frame: Frame, now: float) -> frozenset[str]:
+    def _judge(self, inbox: Inbox, frame: Frame, now: float, *, is_closed: bool) -> frozenset[str]:
         """What is due: `accepted`, `duplicate`, or the codes of a refusal."""
         request_id, memory = frame.get("request_id"), 2 * self.config.request_ttl
         due: set[str] = set()
@@ -151,7 +153,8 @@ class Requests(GatewayMonitor):
                     return frozenset(due)
             elif known is not None:
                 self.saw("forgotten")
-        return frozenset(due | self._judge_new(inbox, frame, now))
+        new = {"session_closed"} if is_closed else self._judge_new(inbox, frame, now)
+        return frozenset(due | new)
 
     def _judge_new(self, inbox: Inbox, frame: Frame, now: float) -> set[str]:
         reply_to = frame.get("reply_to")
