@@ -42,7 +42,7 @@ from gatewayproto.inputs import (
     SetHealth,
     TimerExpired,
 )
-from gatewayproto.session import Session, encode_published
+from gatewayproto.session import encode_published
 
 _MAX_HEALTH = 2048
 """Bytes of encoded health, so that a welcome with it fits the smallest `max_payload`."""
@@ -236,14 +236,14 @@ class Gateway:
             context.effects.emit(CommandDropped(command="publish", target=publish.session_id))
             return
         encoded = encode_published(context.config, session, publish.event)
-        seq = session.cursor + 1
         if session.ledger is not None:
             ahead.publish(context, session, encoded, now)
+            return
+        entry = session.append(encoded)
         context.effects.emit(
-            Published(session_id=session.session_id, seq=seq, event_id=encoded.event.event_id)
+            Published(session_id=session.session_id, seq=entry.seq, event_id=encoded.event.event_id)
         )
-        if session.ledger is None:
-            ahead.deliver(context, self._connections, session, encoded, now)
+        ahead.deliver(context, self._connections, session, entry, encoded.event, now=now)
 
     def _complete(self, complete: Complete, now: float) -> None:
         context, message_id = self._context, complete.message_id
@@ -341,9 +341,13 @@ class Gateway:
         gateway = cls(config, ids=ids)
         saved.load_sessions(gateway._context, state, now)
         for session in gateway._context.sessions.values():
+            session.settle()
+            if not unbroken:
+                session.epoch = ids()
             # No record holds what this process is told it holds: the next one does.
             given = 0 if session.ledger is None else session.ledger.given
-            gateway._restart(session, now, given=given, base=None, unbroken=unbroken)
+            session.restart(config, given=given, base=None, whole=0)
+            gateway._context.start_resume_window(session.session_id, now)
         return gateway
 
     @classmethod
@@ -372,26 +376,10 @@ class Gateway:
         """
         gateway = cls(config, ids=ids)
         for session, read in records.rebuild(config, stored, now):
-            gateway._context.add_session(session)
+            if not unbroken:
+                session.epoch = ids()
             base = read.number if unbroken else None
-            gateway._restart(
-                session, now, given=read.number, base=base, whole=read.whole, unbroken=unbroken
-            )
+            session.restart(config, given=read.number, base=base, whole=read.whole)
+            gateway._context.add_session(session)
+            gateway._context.start_resume_window(session.session_id, now)
         return gateway
-
-    def _restart(
-        self,
-        session: Session,
-        now: float,
-        *,
-        given: int,
-        base: int | None,
-        whole: int = 0,
-        unbroken: bool,
-    ) -> None:
-        """Go on with a session that was recovered; nobody follows it."""
-        session.settle()
-        if not unbroken:
-            session.epoch = self._context.ids()
-        session.restart(self.config, given=given, base=base, whole=whole)
-        self._context.start_resume_window(session.session_id, now)
