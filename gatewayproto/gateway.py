@@ -288,6 +288,8 @@ class Gateway:
         for kind, key in self._context.timers.pop_due(now):
             if kind == "session":
                 self._context.expire_session(str(key))
+            elif kind == "begin":
+                self._context.begin_all(now)
             else:
                 connection.handle(self._connections[int(key)], Input.TIMER, None, now)
 
@@ -332,7 +334,8 @@ class Gateway:
         """Rebuild the sessions of a gateway whose process and transports are gone.
 
         Every session begins a new epoch, so that every client gets a snapshot: nobody can prove
-        that `state` holds all that clients were sent. `unbroken` asserts just that, and keeps the
+        that `state` holds all that clients were sent. A gateway that writes ahead has every session
+        stored whole before it welcomes anybody. `unbroken` asserts just that, and keeps the
         epochs. Request ids stay remembered either way. Raises `ValueError` for a state of another
         schema.
 
@@ -346,8 +349,9 @@ class Gateway:
                 session.epoch = ids()
             # No record holds what this process is told it holds: the next one does.
             given = 0 if session.ledger is None else session.ledger.given
-            session.restart(config, given=given, base=None, whole=0)
+            session.restart(config, given=given, unwritten=True)
             gateway._context.start_resume_window(session.session_id, now)
+        gateway._context.begin_soon(now)
         return gateway
 
     @classmethod
@@ -368,7 +372,9 @@ class Gateway:
         from the end.
 
         `unbroken` asserts that nothing is missing that was confirmed, and keeps the epochs;
-        otherwise every session begins a new one. Request ids stay remembered, as if seen now;
+        otherwise every session begins a new one, whose record is given when its first timer
+        fires, at once, or when the session is first needed. Not before all of those are confirmed
+        may the store be called unbroken again. Request ids stay remembered, as if seen now;
         messages not yet done are in `pending`; numbers go on. Raises `ValueError` for records
         that are none, are missing or contradict each other.
 
@@ -382,4 +388,5 @@ class Gateway:
             session.restart(config, given=read.number, base=base, whole=read.whole)
             gateway._context.add_session(session)
             gateway._context.start_resume_window(session.session_id, now)
+        gateway._context.begin_soon(now)
         return gateway

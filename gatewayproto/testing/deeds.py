@@ -69,6 +69,7 @@ class Kind(StrEnum):
     SAVE = "save"
     RESTART = "restart"
     EPOCH = "epoch"
+    PERSIST = "persist"
 
 
 @frozen(kw_only=True)
@@ -396,6 +397,13 @@ def _epoch(world: World, _: Limits) -> list[Deed]:
     return [partial(world.serve, ChangeEpoch(session_id=each)) for each in world.sessions]
 
 
+def _persist(world: World, _: Limits) -> list[Deed]:
+    """The store confirms the oldest record of a session, or all that it was given."""
+    sessions = list(world.store.waiting)
+    deeds: list[Deed] = [partial(world.persist, each) for each in sessions]
+    return [*deeds, world.persist_all] if deeds else []
+
+
 _Options = Callable[[World, Limits], list[Deed]]
 
 _OPTIONS: Final[Mapping[Kind, _Options]] = {
@@ -434,4 +442,5 @@ _OPTIONS: Final[Mapping[Kind, _Options]] = {
     Kind.SAVE: _save,
     Kind.RESTART: _restart,
     Kind.EPOCH: _epoch,
+    Kind.PERSIST: _persist,
 }

@@ -101,8 +101,8 @@ def ahead(state: State) -> tuple[World, Peer]:
     """The store is late with an answer, and another one has taken its room meanwhile."""
     world = World.make(write_ahead=True, send_window=1, answer_window=64)
     peer = arrive(world, state, auto=False)
+    world.late = True
     if state in {State.LIVE_V1, State.LIVE_V2}:
-        world.late = True
         peer.send("message", content="hi", request_id="q")
         peer.send("ping", nonce="some")
     return world, peer
@@ -114,12 +114,13 @@ def recovered(state: State) -> tuple[World, Peer]:
     before = world.connect()
     world.publish(before.session_id, data={"text": "x" * 2000})
     world.crash(unbroken=False)
+    world.late = state is State.STORING
+    world.give(TimerExpired())  # gives the new epoch to be stored
     peer = world.open()
     if state is State.OPENING:
         return world, peer
     named = {"session_id": before.session_id, "max_payload": 1024}
     world.give(FrameReceived(peer.number, encode(handshake("hello", 1, **named))))
-    world.late = True
     if state is not State.JOINING:
         world.accept(peer)
     return world, peer
