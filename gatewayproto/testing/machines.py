@@ -195,9 +195,12 @@ class LiveGateway:
         """Let the process die and come back from a store; gives the new machine's deadline."""
         self._twin = None
         plain = [(session_id, number, through_json(each)) for session_id, number, each in stored]
-        self._machine = Gateway.recover_stored(
-            self._config, plain, now=now, unbroken=unbroken, ids=self._ids
-        )
+        try:
+            self._machine = Gateway.recover_stored(
+                self._config, plain, now=now, unbroken=unbroken, ids=self._ids
+            )
+        except ValueError as error:
+            raise Violation("P12", f"what is stored cannot be recovered: {error}") from None
         return self._machine.next_deadline
 
     def pending(self, session_id: str) -> tuple[MessageReceived, ...]:

@@ -118,6 +118,7 @@ def _draw_stored(choices: Choices) -> Profile:
     gateway = evolve(
         _gateway(choices),
         write_ahead=True,
+        resume_window=32.0,
         max_unstored=100_000,
         checkpoint_every=pick(choices, (1000, 9, 3)),
         answer_window=64 * 1024,

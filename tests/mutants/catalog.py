@@ -6,6 +6,7 @@ from tests.mutants.client_bugs import CONNECTION_BUGS, CURSOR_BUGS, MESSAGE_BUGS
 from tests.mutants.delivery_bugs import DELIVERY_BUGS, JOURNAL_BUGS, SNAPSHOT_BUGS
 from tests.mutants.gateway_bugs import HANDSHAKE_BUGS, RESTART_BUGS
 from tests.mutants.patching import Mutant
+from tests.mutants.store_bugs import WRITE_AHEAD_BUGS
 
 BUGS: Final[tuple[Mutant, ...]] = (
     *HANDSHAKE_BUGS,
@@ -16,6 +17,7 @@ BUGS: Final[tuple[Mutant, ...]] = (
     *CURSOR_BUGS,
     *CONNECTION_BUGS,
     *MESSAGE_BUGS,
+    *WRITE_AHEAD_BUGS,
 )
 MUTANTS: Final[dict[str, Mutant]] = {
     mutant.id: mutant for mutant in sorted(BUGS, key=lambda mutant: mutant.id)

@@ -136,6 +136,15 @@ class Seeds:
         return None
 
 
+_SWARM: Final = 1_000
+_STORED: Final = 200
+
+
+def _simulate(seed: int) -> object:
+    """A world of whatever kind; behind those, one whose gateway writes ahead."""
+    return simulator.simulate("swarm" if seed < _SWARM else "stored", seed)
+
+
 def _any_peer(side: Side, seed: int) -> object:
     """The machine with the bug, alone against any peer."""
     return (run_client if side == "client" else run_gateway)(Seeded(seed))
@@ -209,7 +218,7 @@ LAYERS: Final[dict[str, Layer]] = {
             own={"gateway": "tests/gateway", "client": "tests/client"},
         ),
         Tests("state machine", ("tests/testing/test_state_machine.py",)),
-        Seeds("simulator", BOTH, lambda seed: simulator.simulate("swarm", seed), 1_000),
+        Seeds("simulator", BOTH, _simulate, _SWARM + _STORED),
         Explorer("explorer"),
         Alone("any peer", 1_000),
     )

@@ -98,6 +98,7 @@ class Monitors:
         self._gateway: GatewayWatch | None = None
         self._world: list[Monitor] = []
         self._view: StoredView | None = None
+        self._ahead: WriteAhead | None = None
         if setup.gateway is not None:
             self._gateway = GatewayWatch(setup.gateway, GATEWAY_MONITORS, self.witnessed)
             book = self._gateway.book
@@ -108,7 +109,7 @@ class Monitors:
             ]
             if setup.gateway.write_ahead:
                 self._view = StoredView(book)
-                self._world.insert(0, WriteAhead(self.witnessed))
+                self._ahead = WriteAhead(self.witnessed)
         for name, config in setup.clients.items():
             self._add(name, config, None)
 
@@ -123,6 +124,8 @@ class Monitors:
         else:
             self._judge_raised(step)
             self._swaps.end(step)
+        if self._ahead is not None:
+            self._ahead.judge(step)
         for monitor in self._world:
             monitor.begin(step)
         if step.who in {GATEWAY, WORLD}:

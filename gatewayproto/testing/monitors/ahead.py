@@ -116,7 +116,13 @@ class WriteAhead(Monitor):
         self._saved: dict[str, Kept] = {}
         self._followed: dict[int, str] = {}
 
-    def begin(self, step: Step) -> None:
+    def judge(self, step: Step) -> None:
+        """Judge a whole step, before anybody else does."""
+        self._take(step)
+        if step.who == GATEWAY:
+            self._judge_actions(step)
+
+    def _take(self, step: Step) -> None:
         """What a confirmation or a crash makes of the store."""
         match step.input:
             case Persisted(session_id=session_id, number=number) if step.raised is None:
@@ -145,10 +151,7 @@ class WriteAhead(Monitor):
         kept = self._stored.get(session_id)
         return [] if kept is None else kept.records
 
-    def end(self, step: Step) -> None:
-        """Judge everything that left."""
-        if step.who != GATEWAY:
-            return
+    def _judge_actions(self, step: Step) -> None:
         for action in step.actions:
             match action:
                 case Persist():
@@ -262,18 +265,24 @@ class StoredView:
         self._accepts: dict[int, Step] = {}
         self._messages: dict[int, deque[_Held]] = {}
         self._ending: dict[str, Session] = {}
+        self._newest: dict[str, int] = {}
 
     def see(self, step: Step) -> Iterator[Step]:
         """What the others are shown in place of a step."""
+        for action in step.actions:
+            if isinstance(action, Persist):
+                self._newest[action.session_id] = action.number
         match step.input:
             case Restarted(kind=kind):
                 if kind in {"whole", "store"}:
                     self._book.sessions.update(self._ending)
                 for each in (self._records, self._accepts, self._messages, self._ending):
                     each.clear()
+                self._newest.clear()
                 yield step
             case Persisted() if step.raised is None:
                 yield from self._stored(step, step.input)
+                self._check_answered(step.input)
             case Publish() | ChangeEpoch() | Accept() | FrameReceived() if self._waits(step):
                 yield evolve(step, input=self._neutral(step), actions=())
             case TimerExpired():
@@ -406,6 +415,18 @@ class StoredView:
             return held.step.input
         assert isinstance(held.step.input, FrameReceived)
         return LateMessage(held.connection, held.step.input.data)
+
+    def _check_answered(self, persisted: Persisted) -> None:
+        """Once everything is stored, everybody is answered."""
+        if self._newest.get(persisted.session_id, 0) > persisted.number:
+            return
+        for waiting in self._messages.values():
+            for held in waiting:
+                session = held.connection and held.connection.session
+                if session and session.session_id == persisted.session_id and self._is_there(held):
+                    raise Violation(
+                        "P8", f"{held.step.input} is not answered, though all is stored"
+                    )
 
     def _next(self, number: int) -> _Held:
         waiting = self._messages[number]
