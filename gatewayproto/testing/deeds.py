@@ -89,6 +89,7 @@ class Kind(StrEnum):
     CLOSE = "close"
     SEND_AWAY = "send away"
     SUCCEED = "succeed"
+    PERSIST = "persist"
 
 
 @frozen(kw_only=True)
@@ -485,6 +486,13 @@ def _succeed(world: World, _: Limits) -> list[Deed]:
     return [partial(world.restart, "whole")] if world.draining else []
 
 
+def _persist(world: World, _: Limits) -> list[Deed]:
+    """The store confirms the oldest record of a session, or all that it was given."""
+    sessions = list(world.store.waiting)
+    deeds: list[Deed] = [partial(world.persist, each) for each in sessions]
+    return [*deeds, world.persist_all] if deeds else []
+
+
 _Options = Callable[[World, Limits], list[Deed]]
 
 _OPTIONS: Final[Mapping[Kind, _Options]] = {
@@ -531,4 +539,5 @@ _OPTIONS: Final[Mapping[Kind, _Options]] = {
     Kind.CLOSE: _close,
     Kind.SEND_AWAY: _send_away,
     Kind.SUCCEED: _succeed,
+    Kind.PERSIST: _persist,
 }

@@ -9,7 +9,7 @@ Spec: the verification page, "Simulator".
 from collections.abc import Mapping
 from typing import Final
 
-from attrs import field, frozen
+from attrs import evolve, field, frozen
 
 from gatewayproto.backoff import Backoff
 from gatewayproto.config import ClientConfig, GatewayConfig
@@ -85,7 +85,23 @@ ENDINGS: Final[Weights] = {
 }
 """The ends of sessions and of processes, that the profile `endings` adds to a mix."""
 
-NAMES: Final = ("swarm", "calm", "everything", *FAULTS, "pushes", "endings")
+STORE: Final[Weights] = {
+    Kind.PERSIST: 25,
+    Kind.EPOCH: 1,
+    Kind.CUT: 3,
+    Kind.REPEAT: 4,
+    Kind.QUESTION: 2,
+    Kind.ANSWER: 3,
+    Kind.SEND: 4,
+    Kind.RESYNC: 1,
+    Kind.RESTART: 2,
+    Kind.SAVE: 1,
+    Kind.SWAP: 2,
+}
+"""What happens beside to a gateway that writes ahead. No clock jumps, so that nothing is forgotten
+while it waits for the store."""
+
+NAMES: Final = ("swarm", "calm", "everything", *FAULTS, "pushes", "endings", "stored")
 """The names of the profiles."""
 
 
@@ -107,6 +123,8 @@ class Profile:
 
 def draw(name: str, choices: Choices) -> Profile:
     """The profile of this name, with limits and a mix drawn. Raises `KeyError` for another name."""
+    if name == "stored":
+        return _draw_stored(choices)
     weights = dict(WORK)
     if name in {"swarm", "endings"}:
         # Most runs suffer two or three kinds of faults, some none, some nearly all.
@@ -131,6 +149,30 @@ def draw(name: str, choices: Choices) -> Profile:
         gateway=_gateway(choices, pushes=pushes),
         clients=tuple(_client(choices, number) for number in range(1 + choices.choose(2))),
         limits=Limits(large=pick(choices, (700, 3000)), max_clients=6),
+    )
+
+
+def _draw_stored(choices: Choices) -> Profile:
+    """A gateway that writes ahead, with room for all that may wait for its store."""
+    weights = {kind: WORK.get(kind, 0) + STORE.get(kind, 0) for kind in (*WORK, *STORE)}
+    gateway = evolve(
+        _gateway(choices),
+        write_ahead=True,
+        resume_window=32.0,
+        max_unstored=100_000,
+        checkpoint_every=pick(choices, (1000, 9, 3)),
+        answer_window=64 * 1024,
+        max_pending_requests=100,
+        max_open_runs=1000,
+        max_connections=100,
+        max_sessions=100,
+    )
+    return Profile(
+        name="stored",
+        weights=weights,
+        gateway=gateway,
+        clients=tuple(_client(choices, number) for number in range(1 + choices.choose(2))),
+        limits=Limits(large=pick(choices, (700, 3000)), max_clients=6, waits=(0.25, 2.0, 5.0)),
     )
 
 

@@ -185,6 +185,9 @@ def _application_acts(world: World) -> bool:
     if jobs:
         world.work(jobs[0])
         return True
+    if world.store.waiting:
+        world.persist_all()
+        return True
     for peer in world.living:
         if peer.needs_token:
             world.give_token(peer)

@@ -77,6 +77,7 @@ from gatewayproto.testing.steps import (
     Swapped,
     Violation,
 )
+from gatewayproto.testing.store import Store
 
 _SPINS = 1_000
 """So many deadlines in one wait, or frames on one link at one time, and a machine spins."""
@@ -99,6 +100,8 @@ class World:
       ends the run.
     - `members` are the welcomed connections with their principals; `reviews` the fresh credentials
       that the application was asked about and has not judged, by connection.
+    - `store` has the records of a gateway that writes ahead; `broken` tells that a recovery could
+      not prove it whole, and that this is not stored yet.
     - `now` starts at 1024 seconds, so that no time that a machine subtracts is negative.
     """
 
@@ -121,6 +124,8 @@ class World:
         self.deadline: float | None = None
         self.peers: dict[str, Peer] = {}
         self.sessions: list[str] = []
+        self.store = Store()
+        self.broken = False
         self.saved = False
         self.draining = False
         self.published = 0
@@ -141,6 +146,7 @@ class World:
         world.gateway, world.deadline = self.gateway.copy(self.now), self.deadline
         world.peers = {name: peer.copy(self.now) for name, peer in self.peers.items()}
         world.sessions = self.sessions.copy()
+        world.store, world.broken = self.store.copy(), self.broken
         world.saved, world.published = self.saved, self.published
         world.members, world.reviews = self.members.copy(), self.reviews.copy()
         world.draining = self.draining
@@ -202,7 +208,7 @@ class World:
                         link.owed.append(Close(action.code))
                     self._forget_if_over(link)
             case Persist():
-                pass
+                self.store.take(action)
             case Emit(event=event):
                 self._note(event)
                 self.application.note(event, self.now)
@@ -490,16 +496,30 @@ class World:
         self.draining = True
         self.serve(command)
 
+    def persist(self, session_id: str) -> None:
+        """The store has the oldest record of a session that it was given, and says so."""
+        self.serve(self.store.confirm(session_id))
+        # What a recovery had stored first is, and with it that there was a break.
+        self.broken = self.broken and bool(self.store.waiting)
+
+    def persist_all(self) -> None:
+        """The store has every record that it was given so far, and says so one by one."""
+        for session_id, waiting in tuple(self.store.waiting.items()):
+            for _ in range(len(waiting)):
+                self.persist(session_id)
+
     def save(self) -> None:
-        """Copy the gateway's state into the store."""
+        """Copy the gateway's state into the store; or what the store has, where that is its."""
         self.gateway.save(self.now)
+        self.store.save()
         self.saved = True
         self.happen(Saved())
 
     def restart(self, kind: Restart) -> None:
         """The gateway's process dies, its connections with it, and comes back.
 
-        What was in flight to the clients still arrives, and then the end of the connection.
+        What was in flight to the clients still arrives, and then the end of the connection. A
+        gateway that writes ahead comes back from what the store has confirmed: that is its state.
         """
         for link in self._connections.values():
             link.gateway_open = False
@@ -513,7 +533,14 @@ class World:
         self.members.clear()
         self.reviews.clear()
         self.draining = False
-        self.deadline = self.gateway.restart(kind, self.now)
+        if self.config.write_ahead:
+            # Nobody may assert again what could not be asserted before the crash.
+            kind = "store" if kind == "whole" and self.broken else kind
+            self.store.crash(to_copy=kind == "copy", empty=kind == "nothing")
+            unbroken = kind == "whole"
+            self.deadline = self.gateway.recover(self.store, self.now, unbroken=unbroken)
+        else:
+            self.deadline = self.gateway.restart(kind, self.now)
         self.happen(Restarted(kind), self.deadline)
         self.sessions = list(self.gateway.session_ids())
         self.application.restart(
@@ -523,6 +550,9 @@ class World:
                 for message in self.gateway.pending(session_id)
             ]
         )
+        if self.config.write_ahead:
+            self.broken = kind in {"store", "copy"} and bool(self.sessions)
+            self.expire()
 
     def swap(self, who: str) -> None:
         """Replace a machine by what its saved state restores."""

@@ -9,6 +9,7 @@ from tests.mutants.ending_bugs import CLOSING_BUGS, DRAINING_BUGS
 from tests.mutants.gateway_bugs import HANDSHAKE_BUGS, RESTART_BUGS
 from tests.mutants.patching import Mutant
 from tests.mutants.push_bugs import CREDENTIAL_BUGS, PUSH_BUGS
+from tests.mutants.store_bugs import WRITE_AHEAD_BUGS
 
 BUGS: Final[tuple[Mutant, ...]] = (
     *HANDSHAKE_BUGS,
@@ -24,6 +25,7 @@ BUGS: Final[tuple[Mutant, ...]] = (
     *PUSH_BUGS,
     *CLOSING_BUGS,
     *DRAINING_BUGS,
+    *WRITE_AHEAD_BUGS,
 )
 MUTANTS: Final[dict[str, Mutant]] = {
     mutant.id: mutant for mutant in sorted(BUGS, key=lambda mutant: mutant.id)

@@ -24,8 +24,8 @@ CLOSING_BUGS: Final = (
         edits(
             Edit(
                 "requests:Inbox.admit",
-                "refused = Refused(*_CLOSED) if sealed else self._refuse(message)",
-                "refused = self._refuse(message)",
+                "refused = Refused(*_CLOSED) if sealed else self._refuse(message, full)",
+                "refused = self._refuse(message, full)",
             )
         ),
     ),
@@ -48,7 +48,7 @@ CLOSING_BUGS: Final = (
         edits(
             Edit(
                 "gateway:Gateway._publish",
-                "if session is None or session.sealed:",
+                "if session is None or session.is_closed:",
                 "if session is None:",
             )
         ),
@@ -64,9 +64,9 @@ CLOSING_BUGS: Final = (
                 "if True:",
             ),
             Edit(
-                "_gateway_context:Context.unfollow",
-                "if not subscribers.deliveries and not session.sealed:",
-                "if not subscribers.deliveries:",
+                "_gateway_context:Context._leave_alone",
+                "if not subscribers.is_followed and not session.sealed and session.is_opened:",
+                "if not subscribers.is_followed and session.is_opened:",
             ),
             Edit(
                 "_gateway_context:Context.session_of",
@@ -87,7 +87,7 @@ CLOSING_BUGS: Final = (
         edits(
             Edit(
                 "_gateway_context:Context.expire_session",
-                "if self.subscribers[session_id].deliveries:",
+                "if self.subscribers[session_id].is_followed:",
                 "if False:",
             )
         ),

@@ -223,7 +223,7 @@ LAYERS: Final[dict[str, Layer]] = {
             own={"gateway": "tests/gateway", "client": "tests/client"},
         ),
         Tests("state machine", ("tests/testing/test_state_machine.py",)),
-        Seeds("simulator", BOTH, {"swarm": 1_000, "pushes": 300, "endings": 500}),
+        Seeds("simulator", BOTH, {"swarm": 1_000, "pushes": 300, "endings": 500, "stored": 200}),
         Explorer("explorer"),
         Alone("any peer", {"": 1_000, "pushes": 300, "endings": 500}),
     )

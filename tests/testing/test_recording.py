@@ -28,6 +28,7 @@ from gatewayproto.inputs import (
     Drained,
     FrameReceived,
     GatewayInput,
+    Persisted,
     Publish,
     Send,
     SetHealth,
@@ -427,6 +428,30 @@ OPEN: list[tuple[float, GatewayInput]] = [
     (0.0, frame(HELLO)),
     (0.0, Accept(connection=1)),
 ]
+
+
+def test_what_is_to_be_stored_is_recorded_by_its_kind_alone() -> None:
+    """Its content was given and sent; a replay gives the records of what stands for it."""
+    message = {"type": "message", "content": "said in confidence", "request_id": "r"}
+    slot = RecordedMachines().gateway(evolve(CONFIG, write_ahead=True, checkpoint_every=2))
+    for now, input_ in OPEN[:2]:
+        slot.handle(input_, now)
+    slot.handle(Accept(connection=1, principal="of-the-operator"), 0.0)
+    session_id = slot.machine.session_ids[0]  # type: ignore[union-attr] # it is a gateway
+    slot.handle(Persisted(session_id=session_id, number=1), 0.0)
+    slot.handle(frame(message), 0.0)
+    slot.handle(Persisted(session_id=session_id, number=2), 0.0)
+    log = slot.log
+    assert not holds(log, "of-the-operator")
+    assert not holds(log, session_id)
+    kinds = [
+        action["Persist"]["record"]
+        for line in log.splitlines()[1:]
+        for action in json.loads(line)["actions"]
+        if "Persist" in action
+    ]
+    assert kinds == [{"kind": "opened"}, {"kind": "message"}, {"kind": "session"}]
+    assert replayed(log).same
 
 
 # -- snapshots --------------------------------------------------------------------------------

@@ -222,6 +222,8 @@ class GatewayWatch:
                 connection.limit = connection.hello.get("max_payload", DEFAULT_MAX_PAYLOAD)
             case SessionOpened():
                 book.open_session(event.session_id, event.agent_id, event.principal)
+                # Until its client joins, which it may not live to do.
+                book.sessions[event.session_id].idle_since = step.now
             case SubscriberJoined(connection=number) if number in book.connections:
                 connection = book.connections[number]
                 connection.session = book.sessions.get(event.session_id)

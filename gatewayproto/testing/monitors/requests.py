@@ -12,6 +12,7 @@ from attrs import define, field
 from gatewayproto.actions import CloseConnection, GatewayEvent, MessageReceived, SessionExpired
 from gatewayproto.inputs import Complete, FrameReceived, Publish
 from gatewayproto.testing._shapes import REQUEST_ID
+from gatewayproto.testing.monitors.ahead import LateMessage
 from gatewayproto.testing.monitors.base import EPSILON
 from gatewayproto.testing.monitors.book import Book, Connection
 from gatewayproto.testing.monitors.gateway import GatewayMonitor
@@ -100,6 +101,9 @@ class Requests(GatewayMonitor):
                 connection = self.book.connections.get(number)
                 if connection is not None and connection.session is not None:
                     self._read(connection, data, step.now)
+            case LateMessage(connection=sender, data=data):
+                self._read(sender, data, step.now)
+                self._closed = True
             case Complete(session_id=session_id, message_id=message_id) if step.raised is None:
                 self._inbox(session_id).pending.discard(message_id)
             case Publish(session_id=session_id, event=event) if step.raised is None:
