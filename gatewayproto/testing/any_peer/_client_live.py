@@ -26,6 +26,7 @@ _REFUSALS: Final = frozenset(
     {
         "request_conflict",
         "inbox_full",
+        "session_closed",
         "already_answered",
         "invalid_request",
         "not_joined",
