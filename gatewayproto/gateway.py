@@ -368,7 +368,7 @@ class Gateway:
     def to_state(self, *, now: float) -> Object:
         """The whole machine as plain JSON data, for `from_state` and `recover`.
 
-        It holds session ids, which prove ownership, and tokens of handshakes under way: keep it
+        It holds session ids, which prove ownership, and tokens that wait for a decision: keep it
         as you keep secrets.
         """
         return saved.save(self._context, self._connections, self._last_connection, now)
