@@ -33,6 +33,7 @@ MUTANTS: Final[dict[str, Mutant]] = {
 """By id, in order. A letter behind the number tells variants of one bug apart."""
 
 ABOUT: Final[dict[str, str]] = {
+    **{mutant.id: "deployed" for mutant in DEPLOYED_BUGS},
     **{mutant.id: "pushes" for mutant in (*CREDENTIAL_BUGS, *PUSH_BUGS)},
     **{mutant.id: "endings" for mutant in (*CLOSING_BUGS, *DRAINING_BUGS)},
 }

@@ -225,6 +225,6 @@ LAYERS: Final[dict[str, Layer]] = {
         Tests("state machine", ("tests/testing/test_state_machine.py",)),
         Seeds("simulator", BOTH, {"swarm": 1_000, "pushes": 300, "endings": 500, "stored": 200}),
         Explorer("explorer"),
-        Alone("any peer", {"": 1_000, "pushes": 300, "endings": 500}),
+        Alone("any peer", {"": 1_000, "pushes": 300, "endings": 500, "deployed": 300}),
     )
 }

@@ -70,6 +70,11 @@ def test_presence_health_and_credentials_are_taken_as_specified() -> None:
     assert PUSH_WITNESSES - set(seen.witnessed) == set()
 
 
+def test_holes_of_a_server_that_names_no_floor_are_asked_for_once_more() -> None:
+    seen = survey(partial(run_client, about="deployed"), range(100))
+    assert {"known hole", "known hole at the tail"} <= set(seen.witnessed)
+
+
 @pytest.mark.deep
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("state", STATES)

@@ -337,6 +337,19 @@ PUSH_THEMES: Final[tuple[Groups | None, ...]] = (
 """Themes of their own, for runs of their own: presence, health and credentials."""
 
 
+DEPLOYED: Final[Groups] = (
+    (_any(f.numbered, (0, 0, 1, 2), ("status",)),),
+    (_any(f.news, ("pong",)),),
+    (_any(a.closed, (None,), (None,)),),
+    _TIME,
+)
+"""A version 1 server that names no floor, and sends what it has, with holes."""
+_DEPLOYED_OPENING: Final[Groups] = (
+    (_any(f.welcome_v1, ("hello_ok", "joined"), ("own",), (0, 3), (None,), (False,), ({},)),),
+    (_any(f.go_on),),
+)
+
+
 def any_letter(server: AnyServer, choices: Choices, theme: Groups | None) -> ClientInput | None:
     """One letter of all, or of a theme, those that lead on from here more often."""
     return pick(choices, pick(choices, _groups(server, theme))).write(server, choices)
@@ -345,7 +358,7 @@ def any_letter(server: AnyServer, choices: Choices, theme: Groups | None) -> Cli
 def _groups(server: AnyServer, theme: Groups | None) -> Groups:
     phase, link = server.book.phase, server.book.link
     if phase in {"handshaking", "rejoining", "rejected"}:
-        return _GROUPS_OPENING
+        return _DEPLOYED_OPENING if theme is DEPLOYED else _GROUPS_OPENING
     if phase not in ATTACHED:
         return _GROUPS_AWAY
     if theme is not None:

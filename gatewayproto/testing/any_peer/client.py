@@ -22,6 +22,7 @@ from gatewayproto.frames import ClientInfo
 from gatewayproto.inputs import ClientInput, Disconnect, SetToken
 from gatewayproto.testing.any_peer import _server_frames
 from gatewayproto.testing.any_peer._client_letters import (
+    DEPLOYED,
     PREFIXES,
     PUSH_THEMES,
     SMALL,
@@ -223,8 +224,13 @@ class _Play:
         return ended(self.steps, self.choices, witnessed)
 
 
-ABOUT: Final[Mapping[str, Sequence[Groups | None]]] = {"": THEMES, "pushes": PUSH_THEMES}
-"""What a run may dwell on: nothing in particular; presence, health and credentials."""
+ABOUT: Final[Mapping[str, Sequence[Groups | None]]] = {
+    "": THEMES,
+    "pushes": PUSH_THEMES,
+    "deployed": (DEPLOYED,),
+}
+"""What a run may dwell on: nothing in particular; presence, health and credentials; a server of
+version 1 that has holes and names no floor."""
 
 
 def run_client(

@@ -7,7 +7,7 @@ from collections import Counter
 from typing import Final
 
 from gatewayproto.actions import CloseConnection, GatewayEvent, Published, SubscriberLagged
-from gatewayproto.inputs import ChangeEpoch, CloseSession, Drained, FrameReceived, Publish
+from gatewayproto.inputs import ChangeEpoch, CloseSession, Drained, FrameReceived, Publish, Reject
 from gatewayproto.testing.monitors.accounts import Account
 from gatewayproto.testing.monitors.book import Book, Connection
 from gatewayproto.testing.monitors.gateway import GatewayMonitor
@@ -162,7 +162,8 @@ class Delivery(GatewayMonitor):
     def closed(self, step: Step, connection: Connection, close: CloseConnection) -> None:
         """Who is closed is owed nothing more; in a closed session it was owed nothing before."""
         account = self.accounts.pop(connection.number, None)
-        if close.code == _SESSION_CLOSED and account is not None:
+        ended = isinstance(step.input, Reject)  # by the application, whatever the code
+        if close.code == _SESSION_CLOSED and account is not None and not ended:
             self._check_end(account)
         self._touched.pop(connection.number, None)
 
