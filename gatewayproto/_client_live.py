@@ -60,8 +60,7 @@ def take_event(core: ClientCore, frame: f.EventFrame, now: float) -> None:
             replayed = frame.seq <= (link.head or 0)
         token = core.move(frame.seq, now)
         core.emit(EventReceived(seq=frame.seq, replayed=replayed, event=frame.event, token=token))
-    else:
-        core.counters.duplicates_dropped += 1
+    core.counters.duplicates_dropped += frame.seq < expected
     core.note_caught_up_v1(by_frame=True)
 
 

@@ -9,7 +9,7 @@ Spec: the verification page, "Simulator".
 from collections.abc import Mapping
 from typing import Final
 
-from attrs import field, frozen
+from attrs import evolve, field, frozen
 
 from gatewayproto.backoff import Backoff
 from gatewayproto.config import ClientConfig, GatewayConfig
@@ -51,7 +51,57 @@ FAULTS: Final[Mapping[str, Weights]] = {
 }
 """The kinds of faults that a swarm's mix is drawn from, and the names of the pure profiles."""
 
-NAMES: Final = ("swarm", "calm", "everything", *FAULTS)
+PUSHES: Final[Weights] = {
+    Kind.OPEN: 12,
+    Kind.FLOW: 40,
+    Kind.WORK: 16,
+    Kind.TAB: 8,
+    Kind.REBORN: 1,
+    Kind.CUT: 2,
+    Kind.STALL: 1,
+    Kind.LARGE: 3,
+    Kind.HEALTH: 3,
+    Kind.ABORT: 2,
+    Kind.TOKEN: 5,
+    Kind.REVIEW: 10,
+    Kind.RENEW: 4,
+    Kind.END: 1,
+    Kind.SWAP: 1,
+    Kind.RESTART: 1,
+    Kind.SAVE: 1,
+    Kind.TICK: 3,
+    Kind.EARLY: 1,
+}
+"""What the profile `pushes` adds: who comes and goes, health, credentials; and some faults."""
+
+ENDINGS: Final[Weights] = {
+    Kind.CLOSE: 1,
+    Kind.SEND_AWAY: 1,
+    Kind.SUCCEED: 12,
+    Kind.REBORN: 1,
+    Kind.STALL: 2,
+    Kind.SEND: 3,
+    Kind.FLOW: 12,
+}
+"""The ends of sessions and of processes, that the profile `endings` adds to a mix."""
+
+STORE: Final[Weights] = {
+    Kind.PERSIST: 25,
+    Kind.EPOCH: 1,
+    Kind.CUT: 3,
+    Kind.REPEAT: 4,
+    Kind.QUESTION: 2,
+    Kind.ANSWER: 3,
+    Kind.SEND: 4,
+    Kind.RESYNC: 1,
+    Kind.RESTART: 2,
+    Kind.SAVE: 1,
+    Kind.SWAP: 2,
+}
+"""What happens beside to a gateway that writes ahead. No clock jumps, so that nothing is forgotten
+while it waits for the store."""
+
+NAMES: Final = ("swarm", "calm", "everything", *FAULTS, "pushes", "endings", "stored")
 """The names of the profiles."""
 
 
@@ -73,31 +123,63 @@ class Profile:
 
 def draw(name: str, choices: Choices) -> Profile:
     """The profile of this name, with limits and a mix drawn. Raises `KeyError` for another name."""
+    if name == "stored":
+        return _draw_stored(choices)
     weights = dict(WORK)
-    if name == "swarm":
+    if name in {"swarm", "endings"}:
         # Most runs suffer two or three kinds of faults, some none, some nearly all.
         share = pick(choices, (2, 3, 3, 5))
         mix = [fault for fault in FAULTS if choices.choose(share) == 0]
+        if name == "endings" and "recovery" in mix and "garbled" in mix:
+            mix.remove("garbled")  # a lost frame may be the only one that names a new epoch
     elif name == "everything":
         mix = list(FAULTS)
     else:
-        mix = [] if name == "calm" else [name]
-    for fault in mix:
-        for kind, weight in FAULTS[fault].items():
+        mix = [] if name in {"calm", "pushes"} else [name]
+    pushes = name == "pushes"
+    for added in (PUSHES if pushes else {}, *(FAULTS[fault] for fault in mix)):
+        for kind, weight in added.items():
+            weights[kind] = weights.get(kind, 0) + weight
+    if name == "endings":
+        for kind, weight in ENDINGS.items():
             weights[kind] = weights.get(kind, 0) + weight
     return Profile(
         name=name,
         weights=weights,
-        gateway=_gateway(choices),
+        gateway=_gateway(choices, pushes=pushes),
         clients=tuple(_client(choices, number) for number in range(1 + choices.choose(2))),
         limits=Limits(large=pick(choices, (700, 3000)), max_clients=6),
+    )
+
+
+def _draw_stored(choices: Choices) -> Profile:
+    """A gateway that writes ahead, with room for all that may wait for its store."""
+    weights = {kind: WORK.get(kind, 0) + STORE.get(kind, 0) for kind in (*WORK, *STORE)}
+    gateway = evolve(
+        _gateway(choices),
+        write_ahead=True,
+        resume_window=32.0,
+        max_unstored=100_000,
+        checkpoint_every=pick(choices, (1000, 9, 3)),
+        answer_window=64 * 1024,
+        max_pending_requests=100,
+        max_open_runs=1000,
+        max_connections=100,
+        max_sessions=100,
+    )
+    return Profile(
+        name="stored",
+        weights=weights,
+        gateway=gateway,
+        clients=tuple(_client(choices, number) for number in range(1 + choices.choose(2))),
+        limits=Limits(large=pick(choices, (700, 3000)), max_clients=6, waits=(0.25, 2.0, 5.0)),
     )
 
 
 _TTL: Final = 64.0
 
 
-def _gateway(choices: Choices) -> GatewayConfig:
+def _gateway(choices: Choices, *, pushes: bool = False) -> GatewayConfig:
     versions = pick(choices, ((1, 2), (1, 2), (1, 2), (1, 2), (2, 2), (1, 1)))
     return GatewayConfig(
         versions=VersionRange(*versions),
@@ -123,7 +205,7 @@ def _gateway(choices: Choices) -> GatewayConfig:
         frame_rate=None,
         recovery_rate=None,
         session_rate=None,
-        push_interval=None,
+        push_interval=pick(choices, (1.0, 0.25, 8.0)) if pushes else None,
     )
 
 

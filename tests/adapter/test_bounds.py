@@ -71,7 +71,9 @@ def upgrade(server: Any, sock: socket.socket) -> Peer:
 def hello(peer: Peer) -> dict[str, Any]:
     frame = {"type": "hello", "agent_id": "demo", "protocol_min": 2, "protocol_max": 2}
     peer.send(frame)
-    return peer.expect("hello_ok")
+    welcome = peer.expect("hello_ok")
+    peer.expect("caught_up")
+    return welcome
 
 
 # -- messages of sessions that are gone -------------------------------------------------------

@@ -119,6 +119,10 @@ class Link:
     asked_snapshot: bool = False
     dropped: bool = False
     new_token: bool = False
+    presented: float | None = None
+    presence_version: int | None = None
+    presence_listed: bool = False
+    health_version: int | None = None
     rejection: tuple[str, str, str | None] | None = None
     floor: float = 0.0
     leaving: tuple[float, float] | None = None

@@ -10,11 +10,13 @@ from typing import Any, Final
 
 from gatewayproto.actions import (
     CloseConnection,
+    DrainFinished,
     Emit,
     GatewayEvent,
     JoinRequested,
     Published,
     SendFrames,
+    SessionClosed,
     SessionExpired,
     SessionOpened,
     SubscriberJoined,
@@ -23,17 +25,20 @@ from gatewayproto.actions import (
 from gatewayproto.config import GatewayConfig
 from gatewayproto.frames import DEFAULT_MAX_PAYLOAD
 from gatewayproto.inputs import (
+    Accept,
     Activity,
     ChangeEpoch,
     ConnectionClosed,
     ConnectionOpened,
+    Drain,
     Drained,
     FrameReceived,
     Publish,
+    TimerExpired,
 )
 from gatewayproto.testing.monitors.base import Monitor
 from gatewayproto.testing.monitors.book import Book, Connection, Session
-from gatewayproto.testing.monitors.wire import DELIVERIES, WELCOMES, Frame, decode, read
+from gatewayproto.testing.monitors.wire import DELIVERIES, PUSHES, WELCOMES, Frame, decode, read
 from gatewayproto.testing.steps import WORLD, Restarted, Saved, Step, Violation
 
 _HELD_ROOM: Final = 512
@@ -135,10 +140,17 @@ class GatewayWatch:
                 number in book.connections and step.raised is None
             ):
                 _give_back(book.connections[number], size, step.now)
+            case Accept(connection=number, expires_in=good_for) if (
+                number in book.connections and step.raised is None
+            ):
+                expires = None if good_for is None else step.now + good_for
+                book.connections[number].expires = expires
             case ConnectionClosed(connection=number) if number in book.connections:
                 self._forget(book.connections[number], step.now)
             case ChangeEpoch(session_id=session_id) if session_id in book.sessions:
                 book.break_epoch(book.sessions[session_id])
+            case Drain() if step.raised is None:
+                book.drain(input_, step.now)
             case Saved():
                 book.saved = {each.session_id: each.copy() for each in book.sessions.values()}
                 book.saved_at = step.now
@@ -154,6 +166,8 @@ class GatewayWatch:
             session = self.book.sessions.get(step.input.session_id)
             if session is not None and step.raised is None:
                 session.ledger.trim()
+        if isinstance(step.input, TimerExpired):
+            self.book.note_windows(step.now)
         self.book.deadline, self.book.is_fresh = step.deadline, False
 
     # -- actions ------------------------------------------------------------------------------
@@ -179,7 +193,7 @@ class GatewayWatch:
         if frame["type"] == "ping":
             connection.pings += size
             connection.pinged = now
-        if first or frame["type"] in DELIVERIES or frame["type"] == "ping":
+        if first or frame["type"] in DELIVERIES | PUSHES | {"ping"}:
             connection.own = connection.outstanding
 
     def _welcome(self, connection: Connection, frame: Frame) -> None:
@@ -202,11 +216,14 @@ class GatewayWatch:
                 connection = book.connections[number]
                 self._leave(connection, step.now)
                 connection.stage, connection.version = "joining", event.protocol_version
+                connection.expires = None
                 data = getattr(step.input, "data", b"")
                 connection.hello = read(data) or {}
                 connection.limit = connection.hello.get("max_payload", DEFAULT_MAX_PAYLOAD)
             case SessionOpened():
                 book.open_session(event.session_id, event.agent_id, event.principal)
+                # Until its client joins, which it may not live to do.
+                book.sessions[event.session_id].idle_since = step.now
             case SubscriberJoined(connection=number) if number in book.connections:
                 connection = book.connections[number]
                 connection.session = book.sessions.get(event.session_id)
@@ -221,6 +238,10 @@ class GatewayWatch:
             case Published(session_id=session_id) if session_id in book.sessions:
                 if isinstance(step.input, Publish):
                     book.sessions[session_id].ledger.append(step.input.event)
+            case SessionClosed(session_id=session_id) if session_id in book.sessions:
+                book.sessions[session_id].closed_at = step.now
+            case DrainFinished() if book.drained is not None:
+                book.drained.finished = True
             case SessionExpired(session_id=session_id):
                 book.sessions.pop(session_id, None)
                 book.breaks[session_id] = book.breaks.get(session_id, 0) + 1

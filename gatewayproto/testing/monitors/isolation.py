@@ -10,6 +10,7 @@ from gatewayproto.inputs import (
     Accept,
     Activity,
     ChangeEpoch,
+    CloseSession,
     Complete,
     ConnectionClosed,
     ConnectionOpened,
@@ -52,7 +53,11 @@ class Isolation(GatewayMonitor):
                 | Reject(connection=number)
             ):
                 self._connection = number
-            case Publish(session_id=session_id) | ChangeEpoch(session_id=session_id):
+            case (
+                Publish(session_id=session_id)
+                | ChangeEpoch(session_id=session_id)
+                | CloseSession(session_id=session_id)
+            ):
                 self._session = session_id
                 if len(self.book.sessions) > 1:
                     self.saw("two sessions")
