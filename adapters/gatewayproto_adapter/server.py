@@ -103,6 +103,7 @@ class BaseServer(Commands):
         self._upgrading: ExpiryQueue[ServerLink] = ExpiryQueue(options.config.handshake_timeout)
         self._ending: ExpiryQueue[ServerLink] = ExpiryQueue(options.close_timeout)
         self._owing: set[ServerLink] = set()
+        self._allowances: dict[ServerLink, Bucket] = {}  # for frames of WebSocket's own
         self._closing = False
         self._failure: Exception | None = None
 
@@ -195,7 +196,7 @@ class BaseServer(Commands):
 
     def _begin_to_drain(self, drain: Drain) -> None:
         """Send everybody away, and listen no more."""
-        self._command(drain)  # first: it may be refused
+        self._drive(drain)  # first: it may be refused
         self._stop_listening()
         self._logger.info(
             "draining, with %d connections", len(self._open), extra={"grace": drain.grace}
@@ -338,7 +339,9 @@ class BaseServer(Commands):
         self._upgrading.discard(link)
         self._last_number += 1
         self._open[self._last_number] = link
-        link.allowance = Bucket.full(self._gateway.config.frame_rate, self._clock())
+        allowance = Bucket.full(self._gateway.config.frame_rate, self._clock())
+        if allowance is not None:
+            self._allowances[link] = allowance
         self._logger.debug(
             "connection %d from %s",
             self._last_number,
@@ -349,12 +352,13 @@ class BaseServer(Commands):
 
     def burdened(self, link: ServerLink, frames: int) -> None:
         """See `Hub`. They have the rate of the machine's frames, but tokens of their own."""
-        bucket, now = link.allowance, self._clock()
-        waits = (bucket.take(now) for _ in range(frames) if bucket is not None)
+        bucket, now = self._allowances.get(link), self._clock()
+        if bucket is None:
+            return
+        waits = (bucket.take(now) for _ in range(frames))
         wait = next((each for each in waits if each is not None), None)
         if wait is None:
             return
-        link.allowance = None
         code = ErrorCode.RATE_LIMITED
         try:
             self._drive(
@@ -402,6 +406,7 @@ class BaseServer(Commands):
         self._upgrading.discard(link)
         self._open.pop(link.number, None)
         self._owing.discard(link)
+        self._allowances.pop(link, None)
         self._hooks.forget(link.number)
 
 

@@ -23,7 +23,6 @@ from gatewayproto.inputs import (
     FrameReceived,
     GatewayInput,
 )
-from gatewayproto.rates import Bucket
 from gatewayproto_adapter.drain import DrainLedger
 from gatewayproto_adapter.proxies import UNIX, network_address
 
@@ -95,8 +94,6 @@ class ServerLink(ABC):
         self._known = False  # to the machine
         self.peer = ""
         """The transport's other end: `host:port`, `unix`, or empty where it is not known."""
-        self.allowance: Bucket | None = None
-        """For frames of WebSocket's own; None where they are not limited."""
         self.number = 0
         """What the machine knows the connection by, above 0 once it is upgraded."""
 

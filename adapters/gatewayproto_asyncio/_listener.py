@@ -12,12 +12,12 @@ import socket
 from collections.abc import Callable, Sequence
 from typing import Final
 
+from gatewayproto_adapter.server import BACKLOG
+
 from gatewayproto_asyncio._tasks import TaskOwner
 
 _logger = logging.getLogger("gatewayproto.asyncio")
 
-_BACKLOG: Final = 1024
-"""Connections that the system may hold until they are accepted."""
 _AT_ONCE: Final = 16
 """Connections that are accepted in one turn of the loop."""
 _PAUSE: Final = 1.0
@@ -27,9 +27,17 @@ _PAUSE: Final = 1.0
 _OF_THE_PEER: Final = frozenset(
     getattr(errno, name, None)
     for name in (
-        "ECONNABORTED ECONNRESET EPERM EPROTO ENETDOWN ENOPROTOOPT EHOSTDOWN ENONET EHOSTUNREACH "
-        "EOPNOTSUPP ENETUNREACH ENOSR ESOCKTNOSUPPORT EPROTONOSUPPORT ETIMEDOUT"
-    ).split()
+        "ECONNABORTED",
+        "EHOSTDOWN",
+        "EHOSTUNREACH",
+        "ENETDOWN",
+        "ENETUNREACH",
+        "ENONET",
+        "ENOPROTOOPT",
+        "EOPNOTSUPP",
+        "EPERM",
+        "EPROTO",
+    )
 )
 
 
@@ -68,7 +76,7 @@ class Listener:
         """Listen, and accept from now on."""
         for sock in self._sockets:
             sock.setblocking(False)
-            sock.listen(_BACKLOG)
+            sock.listen(BACKLOG)
             try:
                 self._watch(sock)
             except NotImplementedError:  # Windows' own loop knows of operations alone

@@ -16,7 +16,7 @@ _MAX_REQUEST: Final = 8192
 _TIMEOUT: Final = 5.0
 _MAX_CONNECTIONS: Final = 16
 """Connections that are looked after at once; what comes meanwhile waits in the system's queue."""
-_PAUSE: Final = 0.1
+_PAUSE: Final = 1.0
 """Seconds to wait where the system has no more file descriptors."""
 _READ: Final = 4096
 

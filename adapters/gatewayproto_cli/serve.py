@@ -44,8 +44,10 @@ _SPREAD: Final = 1.0
 """Seconds, and at random up to so many more, until clients that are sent away come back."""
 _GRACE: Final = 2.0
 """Seconds for clients to leave when they are told to."""
-_CLOSE_TIMEOUT: Final = 1.5
-"""Seconds for what is left of them to be closed: the whole end must come within five."""
+_LAST: Final = 1.0
+"""Seconds then for the others to be closed: the whole end must come within five."""
+_CLOSE_TIMEOUT: Final = 2.0
+"""Seconds for any one peer to take its leave."""
 _PATH: Final = "/ws"
 _DEFAULTS: Final = GatewayConfig()
 
@@ -185,8 +187,8 @@ def serve_command(
     --certfile, "ready ws+unix:PATH:/ws" with --unix. SIGTERM and SIGINT end it within 5 seconds,
     with its clients sent away to come back later; a second one ends it at once.
 
-    A RATE is so many a second, and after a slash so many at once. These are meant for scripts on
-    one machine: a public gateway is better off with a tenth of them.
+    A RATE is so many a second, and after a slash so many at once, or "none". The defaults are for
+    scripts on one machine, which all come from one address: bound a public gateway lower.
 
     The agent does what a message says: "tokens N [MS]", "burst N", "sleep S TEXT", "ask TEXT";
     anything else it echoes.
@@ -268,6 +270,8 @@ async def _serve(adapter: Adapter, options: ServeOptions, told: anyio.Event) -> 
                     endpoint.start(telling)
                 await told.wait()
                 await running.drain(after=_AFTER, spread=_SPREAD, grace=_GRACE)
+                with anyio.move_on_after(_LAST):
+                    await running.close()
                 telling.cancel_scope.cancel()
     return 0
 

@@ -2,7 +2,6 @@
 
 import logging
 from collections.abc import Awaitable, Callable
-from contextlib import AbstractAsyncContextManager
 
 import trio
 from attrs import define, field
@@ -39,7 +38,6 @@ class Jobs:
         self.nursery: trio.Nursery
         """Open between `enter` and `leave`."""
         self._alarm: ScopeAlarm
-        self._manager: AbstractAsyncContextManager[trio.Nursery]
         self._entered = False
         self._jobs: set[Job] = set()
         self._changes = trio.lowlevel.ParkingLot()

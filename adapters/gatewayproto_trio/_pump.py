@@ -65,6 +65,7 @@ class Pump:
         self._gate = trio.lowlevel.ParkingLot()
         self._ending: _Ending | None = None
         self._aborted = False
+        self._reading = True
 
     # -- for the speaker ----------------------------------------------------------------------
 
@@ -139,8 +140,9 @@ class Pump:
             else:
                 return
         except _BROKEN:
-            self.abort()
+            self.scope.cancel()
             return
+        self._reading = False
         if self._ending is None:
             self._speaker.take_eof()
         # The peer has ended: there is nothing left to wait for.
@@ -156,11 +158,13 @@ class Pump:
                 if self._ending is not None:
                     break
             if self._ending is _Ending.CLOSE:
-                whole.cancel()
+                # A cancellation costs several times what all the rest of the end does.
+                if self._reading:
+                    whole.cancel()
             elif isinstance(stream, trio.abc.HalfCloseableStream):
                 await stream.send_eof()
         except _BROKEN:
-            self.abort()
+            self.scope.cancel()
 
     async def _send(self, stream: trio.abc.Stream, data: bytes) -> None:
         self.unsent += len(data)

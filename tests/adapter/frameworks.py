@@ -9,7 +9,7 @@ import anyio
 import gatewayproto_asyncio
 import gatewayproto_trio
 from attrs import frozen
-from gatewayproto_adapter.application import Application, SessionHandle
+from gatewayproto_adapter.application import Application, Grant, SessionHandle
 
 from gatewayproto.actions import GatewayEvent, JoinRequested, MessageReceived
 
@@ -68,7 +68,7 @@ class Echo(Application):
         self.events: list[GatewayEvent] = []
         self.joins: list[JoinRequested] = []
 
-    async def authenticate(self, join: JoinRequested) -> str | None:
+    async def authenticate(self, join: JoinRequested) -> str | Grant | None:
         self.joins.append(join)
         return None
 

@@ -151,7 +151,7 @@ class Raw:
 
     @classmethod
     async def connect(cls, server: Any) -> "Raw":
-        ws = ClientConnection(server.url)
+        ws = ClientConnection(server.url, max_message=2**20)
         peer = cls(ws, await anyio.connect_tcp(server.host, server.port))
         await peer._flush()
         while not any(isinstance(event, Upgraded) for event in await peer._read()):

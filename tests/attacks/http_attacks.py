@@ -13,7 +13,11 @@ _LATE: Final = WAIT
 """Seconds beyond a deadline that a machine with other work may take."""
 
 
-@attack("http", answer="closed without a word at `handshake_timeout`")
+@attack(
+    "http",
+    answer="closed without a word at `handshake_timeout`",
+    deep=True,
+)
 def slow_head(field: Field) -> None:
     """A request of which a byte comes at a time, and never the last."""
     head = field.request(headers=[("X-Padding", "x" * 8000)])

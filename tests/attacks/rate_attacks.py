@@ -1,17 +1,15 @@
 """Peers that do what they may, but too often: frames, recoveries, connections, sessions."""
 
 import time
-from typing import Final
 
 from gatewayproto import Rate
 from tests.attacks.attack import attack
 from tests.attacks.field import Field, hello, pour, text
 from tests.attacks.limits import RATED
 from tests.attacks.target import TOKENS
-from tests.blackbox.bbwire import Frame, Peer
+from tests.blackbox.bbwire import CONTINUATION, PING, PONG, TEXT, Frame, Peer, encode_frame
 
 ALICE, BOB = TOKENS
-_NO_ADDRESS: Final = "the adapter tells the machine no address, so that nothing is counted by it"
 
 
 def _limit(name: str) -> int:
@@ -39,6 +37,23 @@ def frames_too_often(field: Field) -> None:
             assert len(poured.frames) <= _limit("frame_rate") + lasted + 2
 
 
+@attack("rates", answer="`error` `rate_limited`, 4003, beyond `frame_rate`", profile="rated")
+def control_frames_too_often(field: Field) -> None:
+    """Floods of WebSocket's own pings and pongs, and of fragments without an end or a byte."""
+    start = encode_frame(TEXT, b"", fin=False)
+    for data in (
+        encode_frame(PING, b"") * 1_000,
+        encode_frame(PONG, b"p" * 125) * 1_000,
+        start + encode_frame(CONTINUATION, b"", fin=False) * 1_000,
+    ):
+        poured = pour(field.joined(), data)
+        assert poured.code == 4003, poured.code
+        _refused(poured.frames[-1], "error")
+        # Before the handshake there is nothing yet that an error could answer.
+        early = pour(field.upgraded(), data)
+        assert early.code == 4003, early.code
+
+
 @attack("rates", answer="`error` `rate_limited`, and the connection lives", profile="rated")
 def recoveries_too_often(field: Field) -> None:
     """`resync` and `resume` one after the other, each once the one before it is answered."""
@@ -64,7 +79,6 @@ def recoveries_too_often(field: Field) -> None:
     "rates",
     answer="`rate_limited`, 4003; another address is served",
     profile="rated",
-    open=_NO_ADDRESS,
 )
 def connections_too_often(field: Field) -> None:
     """Connections from one address, each naming another in `X-Forwarded-For`."""
@@ -86,7 +100,6 @@ def connections_too_often(field: Field) -> None:
     "rates",
     answer="`rate_limited`, 4003; another address is served",
     profile="rated",
-    open=_NO_ADDRESS,
 )
 def handshakes_too_often(field: Field) -> None:
     """Handshakes of version 1 over and over on one connection, and on others of its address."""
@@ -111,7 +124,6 @@ def handshakes_too_often(field: Field) -> None:
     "rates",
     answer="`rate_limited`, 4003; other principals and addresses are served",
     profile="rated",
-    open=_NO_ADDRESS,
 )
 def sessions_too_often(field: Field) -> None:
     """New sessions: of nobody from one address, and of one principal from many."""

@@ -32,7 +32,6 @@ def silent_tls(field: Field) -> None:
     growth=96 * MIB,
     profile="tls",
     deep=True,
-    open={"asyncio": "connections count only once TLS is done: their number has no bound but time"},
 )
 def tls_flood(field: Field) -> None:
     """More connections that never finish TLS than there may be unfinished upgrades."""
@@ -79,8 +78,7 @@ def tls_junk(field: Field) -> None:
     answer="those that there is room for are served, the others wait to be accepted",
     profile="narrow",
     allowed=r".*",
-    lines=600,
-    open={"asyncio": "a thousand records, with tracebacks, each second"},
+    lines=200,
     deep=True,
 )
 def out_of_descriptors(field: Field) -> None:

@@ -5,8 +5,6 @@ import pytest
 from tests.blackbox.bbserve import Follower, Gateway, handshake, v1
 from tests.blackbox.bbwire import Frame
 
-OPENINGS = pytest.mark.parametrize("opening", [handshake(), v1("join")], ids=["v2", "v1"])
-
 
 def check_aborted(final: Frame, text: str, request_id: str) -> None:
     event = final["event"]
@@ -25,9 +23,8 @@ def begun(follower: Follower, text: str) -> tuple[str, Frame]:
 
 
 @pytest.mark.on_trio
-@OPENINGS
-def test_a_run_ends_with_the_text_so_far_as_its_final(gateway: Gateway, opening: Frame) -> None:
-    follower = gateway.attach(opening)
+def test_a_run_ends_with_the_text_so_far_as_its_final(gateway: Gateway) -> None:
+    follower = gateway.attach()
     request, event = begun(follower, "tokens 3 60000")
     for strange in ({"run_id": "another"}, {"request_id": "another"}):
         follower.peer.send({"type": "abort", **strange})
@@ -40,6 +37,16 @@ def test_a_run_ends_with_the_text_so_far_as_its_final(gateway: Gateway, opening:
     follower.settle()
     follower.ask("next")
     assert follower.until_seq(3)["event"]["data"] == {"text": "next"}
+
+
+def test_version_1_may_abort_as_well(gateway: Gateway) -> None:
+    follower = gateway.attach(v1("join"))
+    follower.ask("tokens 3 60000")
+    follower.until_seq(1)
+    follower.peer.send({"type": "abort"})
+    event = follower.until_seq(2)["event"]
+    assert (event["type"], event["data"]["text"]) == ("response", "t0 ")
+    assert event["data"]["aborted"] is True
 
 
 @pytest.mark.on_trio

@@ -7,7 +7,7 @@ import subprocess
 import pytest
 
 from tests.blackbox.bbcommand import COMMAND, START, Command
-from tests.blackbox.bbserve import Gateway, handshake, v1
+from tests.blackbox.bbserve import Gateway, v1
 from tests.blackbox.bbwire import Frame, open_socket
 
 
@@ -33,9 +33,11 @@ def test_a_signal_ends_it_with_0_whoever_is_connected(adapter: str, number: sign
     busy.ask("sleep 60 never")
     busy.until_type("message_ack")
     streaming = running.attach()
-    streaming.ask("tokens 100000 1")
-    streaming.until_seq(5)
-    stalled = running.attach(handshake(**streaming.token()), rcvbuf=4096)
+    streaming.ask("tokens 100000 50")
+    streaming.until_seq(2)
+    stalled = running.attach(rcvbuf=4096)
+    stalled.ask("tokens 100000 1")
+    stalled.until_seq(5)
     silent = running.connect()
     half = open_socket(running.host, running.port)
     with half:
@@ -54,7 +56,6 @@ def test_a_signal_ends_it_with_0_whoever_is_connected(adapter: str, number: sign
     stalled.peer.drain()
 
 
-@pytest.mark.on_trio
 def test_it_ends_as_soon_as_the_last_client_has_left(adapter: str) -> None:
     running = Gateway(adapter=adapter)
     one, two = running.attach(), running.attach()
@@ -91,7 +92,7 @@ def test_a_signal_ends_an_idle_one_with_0(adapter: str, number: signal.Signals) 
 
 def test_the_port_is_free_again_after_the_end(adapter: str) -> None:
     running = Gateway(adapter=adapter)
-    running.attach()
+    running.attach(v1())
     port = running.port
     running.stop()
     again = Gateway("--port", str(port), adapter=adapter)

@@ -2,8 +2,6 @@
 
 import time
 
-import pytest
-
 from tests.blackbox.bbplay import caught_up, end, event, events, followed, kinds, seqs, taken
 from tests.blackbox.bbwire import Frame, Listener
 
@@ -11,7 +9,6 @@ ANN: Frame = {"client_id": "c1", "agent_id": "demo", "connected_at": 1_750_000_0
 BOB: Frame = {**ANN, "client_id": "c2", "client": {"name": "tab", "version": "1"}}
 
 
-@pytest.mark.on_trio
 def test_each_push_has_its_line_as_in_the_frame(listener: Listener) -> None:
     pushes: list[Frame] = [
         {"type": "presence", "version": 1, "from_version": 0, "joined": [ANN, BOB], "left": []},
@@ -35,7 +32,6 @@ def test_each_push_has_its_line_as_in_the_frame(listener: Listener) -> None:
     ]
 
 
-@pytest.mark.on_trio
 def test_sent_away_it_leaves_stays_away_and_goes_on_where_it_was(listener: Listener) -> None:
     tail, played = followed(listener, *events(1, 2), caught_up(2))
     tail.until("caught_up")

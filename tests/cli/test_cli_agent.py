@@ -287,7 +287,7 @@ def test_an_abort_ends_tokens_with_what_there_is_of_the_text(named: str) -> None
     async def work(server: Server) -> None:
         async with connect(server.url, agent_id="demo") as client:
             first = await begun(client, "tokens 3 60000", 1)
-            names = {
+            names: dict[str, dict[str, str | None]] = {
                 "by nothing": {},
                 "by its run": {"run_id": first.run_id},
                 "by its request": {"request_id": "run"},

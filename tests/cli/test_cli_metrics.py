@@ -1,6 +1,7 @@
 """What `serve --metrics-port` tells, and to whom."""
 
 import re
+import signal
 import socket
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -17,7 +18,7 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
 from gatewayproto.metrics import GatewayMetrics, describe
 from tests.adapter.both import CHOSEN
-from tests.cli.cli_support import Process, run
+from tests.cli.cli_support import Process, invoke
 
 COUNT = st.integers(min_value=0, max_value=2**53)
 LABELS = st.dictionaries(st.text("abc_019", min_size=1), COUNT)
@@ -33,7 +34,7 @@ METRICS = st.builds(
 def read_back(text: bytes) -> GatewayMetrics:
     """The metrics that an exposition tells, each held to its description."""
     found: dict[str, Any] = {}
-    families = list(text_string_to_metric_families(text.decode()))
+    families = list(text_string_to_metric_families(text.decode()))  # type: ignore[no-untyped-call] # the library's
     for metric, family in zip(describe(GatewayMetrics), families, strict=True):
         assert family.name == f"gatewayproto_{metric.name}"
         assert (family.type, family.documentation) == (metric.kind, metric.help)
@@ -165,21 +166,26 @@ def test_what_goes_wrong_in_telling_ends_nothing(caplog: pytest.LogCaptureFixtur
 def test_an_address_that_cannot_be_had_is_1_with_its_reason() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
-        status, out, err = run("serve", "--port", "0", "--metrics-port", port)
-    assert (status, out) == (1, "")
-    assert err == (
+        result = invoke("serve", "--port", "0", "--metrics-port", port)
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert result.stderr == (
         f"Error: cannot tell metrics on 127.0.0.1, port {port}: Address already in use\n"
     )
 
 
-@pytest.mark.on_trio
-@pytest.mark.usefixtures("adapter")
-def test_serve_says_on_stderr_where_they_are_and_tells_its_own() -> None:
-    with Process("serve", "--port", "0", "--metrics-port", "0") as server:
-        word, url = server.error_line().split()
+def test_serve_says_on_stderr_where_they_are_and_logs_a_record_a_line() -> None:
+    options = ("--metrics-port", "0", "--log-level", "info")
+    with Process("serve", "--port", "0", *options) as server:
+        url = server.ready()
+        listening = server.error_line()
+        word, place = server.error_line().split()
         assert word == "metrics"
-        server.ready()
-        place = urlsplit(url)
-        got = anyio.run(asked, place.hostname, place.port, GET)
-        metrics = read_back(got[2])
+        _, _, text = anyio.run(asked, "127.0.0.1", urlsplit(place).port or 0, GET)
+        metrics = read_back(text)
         assert (metrics.sessions, metrics.draining) == (0, 0)
+        server.signal(signal.SIGTERM)
+        status, out, err = server.end()
+        assert (status, out) == (0, "")
+    pattern = r'time=\S+ level=info logger=gatewayproto\.\w+ message=("[^"]*"|\S+)( \w+=\S+)*'
+    assert all(re.fullmatch(pattern, line) for line in (listening.rstrip(), *err.splitlines())), err
+    assert listening.endswith(f" url={url}\n")

@@ -21,7 +21,7 @@ from gatewayproto.actions import (
     SendFrames,
     SnapshotNeeded,
 )
-from gatewayproto.errors import ErrorCode
+from gatewayproto.errors import CLOSE_SERVICE_RESTART, ErrorCode
 from gatewayproto.inputs import (
     Accept,
     Activity,
@@ -250,7 +250,7 @@ class WaitsForEveryAnswer(MemoryServer):
 
 @caught_by("stops_in_good_order")
 class StopsDead(MemoryServer):
-    def stop(self, *_: Any) -> None:
+    def stop(self, code: int = CLOSE_SERVICE_RESTART) -> None:  # noqa: ARG002 -- as its base
         self.cancel()
 
 
@@ -428,16 +428,16 @@ class ForgetsWhatComesMeanwhile(MemoryServer):
 
 @caught_by("waits_for_the_store")
 class StopsWithoutItsStore(MemoryServer):
-    def stop(self, *arguments: Any) -> None:
+    def stop(self, code: int = CLOSE_SERVICE_RESTART) -> None:
         self.store_no_more()
-        super().stop(*arguments)
+        super().stop(code)
 
 
 @caught_by("ends_when_the_store_fails")
 class GoesOnWithoutItsStore(MemoryServer):
-    def stop(self, *arguments: Any) -> None:
+    def stop(self, code: int = CLOSE_SERVICE_RESTART) -> None:
         if not self.raised:
-            super().stop(*arguments)
+            super().stop(code)
 
 
 @caught_by("ends_when_the_store_fails")

@@ -56,6 +56,22 @@ def test_text_arrives_whole_and_in_order(role: Role) -> None:
 
 
 @both_roles
+def test_frames_that_no_event_tells_of_are_counted(role: Role) -> None:
+    connection = role.open()
+    assert connection.take_overhead() == 0
+    connection.receive(role.peer(Frame(TEXT, b"whole"), Frame(PING), Frame(PONG, b"p")))
+    assert connection.take_overhead() == 2
+    fragments = Frame(TEXT, b"", fin=False), *[Frame(CONTINUATION, b"", fin=False)] * 3
+    data = role.peer(*fragments, Frame(CONTINUATION, b"end"))
+    # A frame counts once it is whole, however it was cut.
+    counted = 0
+    for at in range(len(data)):
+        connection.receive(data[at : at + 1])
+        counted += connection.take_overhead()
+    assert counted == len(fragments)
+
+
+@both_roles
 @pytest.mark.parametrize("last", [b"c", b""])
 def test_fragments_are_one_message_with_control_frames_between(role: Role, last: bytes) -> None:
     connection = role.open()

@@ -90,7 +90,7 @@ async def _passes_on_aborts(harness: ServerHarness) -> None:
 
 
 async def _has_snapshots_built(harness: ServerHarness) -> None:
-    scene = ServerScene(harness, application_snapshots=True, snapshot_timeout=0.3)
+    scene = ServerScene(harness, application_snapshots=True, snapshot_timeout=1.0)
     asked: list[SnapshotNeeded] = []
     raises: list[bool] = []
 

@@ -310,8 +310,6 @@ class MemoryServer(Driver[GatewayInput, GatewayAction]):
                 pass
             case JoinRequested():
                 self.give(self.decide(event))
-            case AuthRequested(join=join):
-                self.give(self.decide(join))
             case MessageReceived(session_id=session_id, message_id=message_id):
                 self.publish(lambda: self._hooks.message(event))
                 self.give(Complete(session_id=session_id, message_id=message_id))
