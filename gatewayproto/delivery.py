@@ -148,8 +148,7 @@ class Delivery:
     def attach(self, session: Session, now: float, *, at_once: bool) -> Pumped:
         """Take the snapshot that the welcome announces, and send it `at_once` whatever it takes."""
         pumped = Pumped()
-        state = self._state(session)
-        if self.due is not None and state is not None:
+        if self.due is not None and (state := self._state(session)) is not None:
             self._begin_snapshot(session, state, self.due, pumped)
             if self.parts and at_once:
                 self._send_part(pumped, now)
