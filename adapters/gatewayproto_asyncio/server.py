@@ -69,9 +69,9 @@ def serve(
       `on_message` again. Or it is a `Recording`'s, whose inputs are recorded.
     - `ssl`: to serve `wss`.
     - `close_timeout`: seconds that a connection which is being closed may take to send what is
-      owed and to answer, before it is aborted.
+      owed and to answer, before it is reset.
     - `max_upgrades`: connections at once that may not have finished their upgrade; one more is
-      503. An upgrade takes `config.handshake_timeout` at the longest.
+      503. An upgrade, TLS included, takes `config.handshake_timeout` at the longest.
     - `unix_path`: to listen on a Unix socket of this path, and not on `host` and `port`, which
       are then only what `Server.url` says. The file is made when the server is entered and taken
       away at its end; one that nobody listens on any more is replaced. Who may write to it may

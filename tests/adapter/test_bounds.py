@@ -170,6 +170,7 @@ def tls() -> tuple[ssl.SSLContext, ssl.SSLContext]:
 
 
 @every_framework
+@pytest.mark.skipif(not hasattr(select, "POLLRDHUP"), reason="the end cannot be seen from outside")
 @pytest.mark.parametrize("secure", [False, True], ids=["plain", "tls"])
 def test_who_never_reads_is_reset_so_that_the_kernel_keeps_nothing(
     framework: Framework, tls: tuple[ssl.SSLContext, ssl.SSLContext], *, secure: bool
