@@ -14,7 +14,7 @@ from typing import Any, Final
 import attrs
 from attrs import frozen
 
-from gatewayproto.actions import ResumeToken
+from gatewayproto.actions import ResumeToken, SnapshotNeeded
 from gatewayproto.frames import Event
 from gatewayproto.inputs import ChangeEpoch, Disconnect, Resync, TimerExpired
 from gatewayproto.testing.network import Close, Link
@@ -69,6 +69,7 @@ class Kind(StrEnum):
     SAVE = "save"
     RESTART = "restart"
     EPOCH = "epoch"
+    BUILD = "build"
 
 
 @frozen(kw_only=True)
@@ -396,6 +397,18 @@ def _epoch(world: World, _: Limits) -> list[Deed]:
     return [partial(world.serve, ChangeEpoch(session_id=each)) for each in world.sessions]
 
 
+def _build(world: World, _: Limits) -> list[Deed]:
+    """The application builds a snapshot that was asked for, newer or older, or one unasked."""
+    builder = world.builder
+    if builder is None:
+        return []
+
+    def build(need: SnapshotNeeded) -> None:
+        world.serve(builder.answer(need, need.cursor))
+
+    return [partial(build, need) for need in builder.answers()]
+
+
 _Options = Callable[[World, Limits], list[Deed]]
 
 _OPTIONS: Final[Mapping[Kind, _Options]] = {
@@ -434,4 +447,5 @@ _OPTIONS: Final[Mapping[Kind, _Options]] = {
     Kind.SAVE: _save,
     Kind.RESTART: _restart,
     Kind.EPOCH: _epoch,
+    Kind.BUILD: _build,
 }

@@ -9,7 +9,7 @@ Spec: the verification page, "Simulator".
 from collections.abc import Mapping
 from typing import Final
 
-from attrs import field, frozen
+from attrs import evolve, field, frozen
 
 from gatewayproto.backoff import Backoff
 from gatewayproto.config import ClientConfig, GatewayConfig
@@ -51,7 +51,28 @@ FAULTS: Final[Mapping[str, Weights]] = {
 }
 """The kinds of faults that a swarm's mix is drawn from, and the names of the pure profiles."""
 
-NAMES: Final = ("swarm", "calm", "everything", *FAULTS)
+BUILDING: Final[Weights] = {
+    Kind.BUILD: 14,
+    Kind.OPEN: 12,
+    Kind.FLOW: 40,
+    Kind.WORK: 16,
+    Kind.RESYNC: 8,
+    Kind.TAB: 5,
+    Kind.CUT: 4,
+    Kind.DURABLE: 12,
+    Kind.LARGE: 2,
+    Kind.STALL: 2,
+    Kind.EPOCH: 1,
+    Kind.REBORN: 1,
+    Kind.SWAP: 1,
+    Kind.RESTART: 1,
+    Kind.SAVE: 1,
+    Kind.TICK: 3,
+    Kind.EARLY: 1,
+}
+"""What the profile `building` adds: states that the application builds, and whoever needs them."""
+
+NAMES: Final = ("swarm", "calm", "everything", *FAULTS, "building")
 """The names of the profiles."""
 
 
@@ -81,14 +102,18 @@ def draw(name: str, choices: Choices) -> Profile:
     elif name == "everything":
         mix = list(FAULTS)
     else:
-        mix = [] if name == "calm" else [name]
+        mix = [] if name in {"calm", "building"} else [name]
     for fault in mix:
         for kind, weight in FAULTS[fault].items():
             weights[kind] = weights.get(kind, 0) + weight
+    if name == "building":
+        for kind, weight in BUILDING.items():
+            weights[kind] = weights.get(kind, 0) + weight
+    gateway = _gateway(choices)
     return Profile(
         name=name,
         weights=weights,
-        gateway=_gateway(choices),
+        gateway=_building(gateway, choices) if name == "building" else gateway,
         clients=tuple(_client(choices, number) for number in range(1 + choices.choose(2))),
         limits=Limits(large=pick(choices, (700, 3000)), max_clients=6),
     )
@@ -124,6 +149,17 @@ def _gateway(choices: Choices) -> GatewayConfig:
         recovery_rate=None,
         session_rate=None,
         push_interval=None,
+    )
+
+
+def _building(gateway: GatewayConfig, choices: Choices) -> GatewayConfig:
+    """The application builds the snapshots, in time or not."""
+    return evolve(
+        gateway,
+        resume_window=pick(choices, (128.0, 128.0, 4.0)),
+        application_snapshots=True,
+        snapshot_timeout=pick(choices, (4.0, 0.5, 16.0)),
+        max_snapshot_tries=pick(choices, (2, 5, 1)),
     )
 
 

@@ -183,6 +183,9 @@ def _application_acts(world: World) -> bool:
     if jobs:
         world.work(jobs[0])
         return True
+    if world.builder is not None and world.builder.needs:
+        world.serve(world.builder.answer(next(iter(world.builder.needs.values()))))
+        return True
     for peer in world.living:
         if peer.needs_token:
             world.give_token(peer)

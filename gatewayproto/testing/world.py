@@ -44,6 +44,7 @@ from gatewayproto.inputs import (
     TransportOpened,
 )
 from gatewayproto.testing.application import Application, Echo, Job
+from gatewayproto.testing.building import Builder
 from gatewayproto.testing.machines import (
     GatewaySlot,
     LiveMachines,
@@ -91,6 +92,7 @@ class World:
     - `config`: the gateway's. `machines`: who makes the machines. `application`: what stands
       behind the gateway. `wire`: how frames travel. `observe` is given every step; what it raises
       ends the run.
+    - `builder`: what the application builds snapshots from, where it is the one who builds them.
     - `now` starts at 1024 seconds, so that no time that a machine subtracts is negative.
     """
 
@@ -115,6 +117,7 @@ class World:
         self.sessions: list[str] = []
         self.saved = False
         self.published = 0
+        self.builder = Builder() if config.application_snapshots else None
         self._connections: dict[int, Link] = {}
         self._last_connection = 0
 
@@ -131,6 +134,7 @@ class World:
         world.peers = {name: peer.copy(self.now) for name, peer in self.peers.items()}
         world.sessions = self.sessions.copy()
         world.saved, world.published = self.saved, self.published
+        world.builder = self.builder and self.builder.copy()
         world._connections = {
             number: world.peers[link.client].links[link.transport]
             for number, link in self._connections.items()
@@ -149,6 +153,8 @@ class World:
         outcome = self.gateway.handle(input_, self.now)
         self.deadline = outcome.deadline
         self._observe(GATEWAY, input_, outcome)
+        if self.builder is not None:
+            self.builder.note(input_, outcome.actions)
         for action in outcome.actions:
             self._carry_out_gateway(action)  # type: ignore[arg-type] # a gateway's, by its slot
 
@@ -459,6 +465,8 @@ class World:
         """Copy the gateway's state into the store."""
         self.gateway.save(self.now)
         self.saved = True
+        if self.builder is not None:
+            self.builder.save()
         self.happen(Saved())
 
     def restart(self, kind: Restart) -> None:
@@ -478,6 +486,8 @@ class World:
         self.deadline = self.gateway.restart(kind, self.now)
         self.happen(Restarted(kind), self.deadline)
         self.sessions = list(self.gateway.session_ids())
+        if self.builder is not None:
+            self.builder.restart(kind)
         self.application.restart(
             [
                 (self.now, message)

@@ -16,6 +16,7 @@ from gatewayproto.config import ClientConfig
 from gatewayproto.testing.monitors.base import Layer, Monitor
 from gatewayproto.testing.monitors.believing import Believing
 from gatewayproto.testing.monitors.bounds import Bounds
+from gatewayproto.testing.monitors.building import Building
 from gatewayproto.testing.monitors.client import ClientMonitor, ClientWatch
 from gatewayproto.testing.monitors.clock import GatewayClock, GatewayLiveness
 from gatewayproto.testing.monitors.convergence import EndToEnd, Resyncs, WorldMonitor
@@ -61,6 +62,7 @@ GATEWAY_MONITORS: Final[tuple[type[GatewayMonitor], ...]] = (
     Bounds,
     GatewayClock,
     GatewayLiveness,
+    Building,
 )
 CLIENT_MONITORS: Final[tuple[type[ClientMonitor], ...]] = (
     ClientFence,

@@ -9,7 +9,7 @@ Spec: Terms; The handshake; Delivery.
 
 from typing import Final
 
-from attrs import define, field
+from attrs import define, field, frozen
 
 from gatewayproto.config import GatewayConfig
 from gatewayproto.frames import DEFAULT_MAX_PAYLOAD, Event
@@ -52,12 +52,24 @@ def new_fold(config: GatewayConfig) -> Fold | Projection:
     return Fold() if config.projection is Transcript else config.projection()
 
 
+@frozen
+class Question:
+    """What the application was asked for: a state of this epoch, `asked` at a time in seconds."""
+
+    epoch: str
+    cursor: int
+    attempt: int
+    asked: float
+
+
 @define(eq=False)
 class Session:
     """A session that the application was told of.
 
     `epoch` is None until one was named since it began or broke; `past` are those that it had.
-    `idle_since` is when its last follower left; None while there is one.
+    `idle_since` is when its last follower left; None while there is one, or somebody is about to
+    be one. Where the application builds the states, `question` is what it was asked for and has not
+    answered, and `built` the cursor of the newest state that it gave of this epoch.
     """
 
     session_id: str
@@ -68,6 +80,8 @@ class Session:
     epoch: str | None = None
     past: set[str] = field(factory=set)
     idle_since: float | None = None
+    question: Question | None = None
+    built: int | None = None
 
     def copy(self) -> "Session":
         """As it is now, to come back to."""
@@ -82,18 +96,23 @@ class Session:
             self.idle_since,
         )
 
+    def usable(self, least: int) -> int | None:
+        """The cursor of the state that the application gave, if it is as of `least` or later."""
+        return self.built if self.built is not None and self.built >= least else None
+
     def break_epoch(self) -> None:
         """Its numbering cannot be proved to have gone on."""
         if self.epoch is not None:
             self.past.add(self.epoch)
-        self.epoch = None
+        self.epoch = self.question = self.built = None
 
 
 @define(eq=False)
 class Connection:
     """One connection of the gateway.
 
-    - `stage`: `opening`, `joining` while the application decides, `live`.
+    - `stage`: `opening`, `joining` while the application decides, `preparing` while the welcome
+      waits for a state of the session that it `awaits`, `live`.
     - `hello`: the handshake that is being decided, or was.
     - `limit`: the largest frame that the client takes, in bytes.
     - `outstanding`: bytes that its transport has not taken; `pings` of them our own pings; `own`
@@ -108,6 +127,7 @@ class Connection:
     hello: Frame = field(factory=dict)
     version: int = 0
     session: Session | None = None
+    awaits: Session | None = None
     principal: str | None = None
     client_id: str = ""
     limit: int = DEFAULT_MAX_PAYLOAD
@@ -141,7 +161,8 @@ class Book:
     `last` is the number of the newest connection; one that is not in `connections` is closed.
     `deadline` is the machine's; nobody knows it of one that is fresh from a restart.
     `lives` has what was published, by epoch; `breaks` how often the numbering of a session was
-    broken, so that its clients must start over.
+    broken, so that its clients must start over. `answered` is the question that this step's
+    input answers; `given_up` are the sessions for which the application is asked no more.
     """
 
     config: GatewayConfig
@@ -154,6 +175,8 @@ class Book:
     is_fresh: bool = False
     saved: dict[str, Session] | None = None
     saved_at: float = 0.0
+    answered: Question | None = None
+    given_up: set[str] = field(factory=set)
 
     def followers(self, session_id: str) -> list[Connection]:
         """The welcomed connections of a session."""
@@ -162,6 +185,31 @@ class Book:
             for connection in self.connections.values()
             if connection.session is not None and connection.session.session_id == session_id
         ]
+
+    def is_followed(self, session: Session) -> bool:
+        """Whether somebody is welcomed to a session, or waits to be."""
+        return any(session in (each.session, each.awaits) for each in self.connections.values())
+
+    # -- states that the application builds -------------------------------------------------------
+
+    def take_built(self, session: Session, epoch: str, cursor: int) -> None:
+        """The application gave a state, in answer to a question or unasked."""
+        if epoch != session.epoch:
+            return
+        session.built = max(cursor, session.built or 0)
+        self.answered, session.question = session.question, None
+        if self.answered is not None and self.answered.attempt >= self.config.max_snapshot_tries:
+            self.given_up.add(session.session_id)
+
+    def expire_questions(self, now: float) -> None:
+        """Time has passed: what was not answered by now is not waited for."""
+        for session in self.sessions.values():
+            question = session.question
+            if question is not None and now >= question.asked + self.config.snapshot_timeout:
+                session.question = None
+                self.given_up.add(session.session_id)
+
+    # -- sessions -----------------------------------------------------------------------------
 
     def open_session(self, session_id: str, agent_id: str, principal: str | None) -> None:
         """A session began."""
@@ -205,5 +253,6 @@ class Book:
                     again.past |= {session.epoch, *session.past}
         for session in self.sessions.values():
             session.idle_since = now
+            session.question = None
             if kind != "whole":
                 self.break_epoch(session)

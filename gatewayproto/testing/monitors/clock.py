@@ -14,6 +14,7 @@ from gatewayproto.inputs import (
     FrameReceived,
     Publish,
     Reject,
+    SnapshotReady,
     TimerExpired,
 )
 from gatewayproto.testing.monitors.base import EPSILON
@@ -24,6 +25,7 @@ from gatewayproto.testing.steps import Step
 
 _LIVENESS_TIMEOUT: Final = 4001
 _SLOW_CONSUMER: Final = 4002
+_INTERNAL_ERROR: Final = 4004
 _HANDSHAKE_TIMEOUT: Final = 4005
 _TOO_LARGE: Final = 4507
 _LEAVE: Final[frozenset[int | None]] = frozenset({CLOSE_NORMAL})
@@ -160,7 +162,9 @@ def _causes(input_: object) -> frozenset[int | None]:
             return frozenset({_SLOW_CONSUMER, _TOO_LARGE})
         case ChangeEpoch():
             return frozenset({_SLOW_CONSUMER, CLOSE_SERVICE_RESTART})
+        case SnapshotReady():
+            return frozenset({_SLOW_CONSUMER, _TOO_LARGE, _INTERNAL_ERROR})
         case TimerExpired():
-            return frozenset({_SLOW_CONSUMER, _LIVENESS_TIMEOUT})
+            return frozenset({_SLOW_CONSUMER, _LIVENESS_TIMEOUT, _INTERNAL_ERROR})
         case _:
             return frozenset()

@@ -6,7 +6,7 @@ Spec: Delivery; Snapshots; Lagging; Recovery in band.
 from collections import Counter
 
 from gatewayproto.actions import CloseConnection, GatewayEvent, Published, SubscriberLagged
-from gatewayproto.inputs import ChangeEpoch, Drained, FrameReceived, Publish
+from gatewayproto.inputs import ChangeEpoch, Drained, FrameReceived, Publish, SnapshotReady
 from gatewayproto.testing.monitors.accounts import Account
 from gatewayproto.testing.monitors.book import Book, Connection
 from gatewayproto.testing.monitors.gateway import GatewayMonitor
@@ -72,6 +72,8 @@ class Delivery(GatewayMonitor):
                         account.change_epoch()
                 if len(followers) > 1:
                     self.saw("several followers")
+            case SnapshotReady(session_id=session_id):
+                self._touched.update(self._followers(session_id))
             case Restarted():
                 self.accounts.clear()
             case _:
@@ -159,6 +161,8 @@ class Delivery(GatewayMonitor):
         """Whoever has room was sent everything that is owed."""
         if isinstance(step.input, Publish) and step.raised is None:
             self._check_numbered(step.input)
+        for session_id in self.book.given_up:
+            self._touched.update(self._followers(session_id))
         for number, account in self._touched.items():
             if self.book.connections.get(number) is not account.connection:
                 self.accounts.pop(number, None)
@@ -182,6 +186,10 @@ class Delivery(GatewayMonitor):
         owed, outstanding = account.owed, account.connection.outstanding
         if owed is None:
             return
+        if account.is_built and account.due is not None and not account.chunks:
+            if outstanding == 0:
+                self._check_waits(step, account)
+            return
         if outstanding == 0:
             account.fail("P3", f"its transport has room and it is not sent {owed}")
         # Whoever is behind is woken by its own transport, and else whoever was not behind.
@@ -189,6 +197,20 @@ class Delivery(GatewayMonitor):
             size = account.next_size
             if size is not None and outstanding + size <= self.config.send_window:
                 account.fail("P3", f"{outstanding} bytes are owed, and {size} more not sent")
+
+    def _check_waits(self, step: Step, account: Account) -> None:
+        """Whoever has room waits for a state only where there is none that it could go on from."""
+        session, least = account.session, account.least
+        usable = session.usable(least)
+        if usable is not None:
+            account.fail("P3", f"a state as of {usable} is there, and it is not sent {account.owed}")
+        if session.question is None:
+            account.fail("P3", f"it is not sent {account.owed}, and nobody was asked for a state")
+        self.witnessed["P5 subscriber waits"] += 1
+        if isinstance(step.input, SnapshotReady) and session.built is not None:
+            floor = account.ledger.oldest(account.version) - 1
+            what = "the floor" if session.built < floor else "what was sent"
+            self.witnessed[f"P5 state refused, behind {what}"] += 1
 
     def _check_numbered(self, publish: Publish) -> None:
         """What was published got a number, whoever is there to receive it."""

@@ -17,12 +17,14 @@ from gatewayproto.actions import (
     SendFrames,
     SessionExpired,
     SessionOpened,
+    SnapshotNeeded,
     SubscriberJoined,
     SubscriberLeft,
 )
 from gatewayproto.config import GatewayConfig
 from gatewayproto.frames import DEFAULT_MAX_PAYLOAD
 from gatewayproto.inputs import (
+    Accept,
     Activity,
     ChangeEpoch,
     ConnectionClosed,
@@ -30,9 +32,11 @@ from gatewayproto.inputs import (
     Drained,
     FrameReceived,
     Publish,
+    SnapshotReady,
+    TimerExpired,
 )
 from gatewayproto.testing.monitors.base import Monitor
-from gatewayproto.testing.monitors.book import Book, Connection, Session
+from gatewayproto.testing.monitors.book import Book, Connection, Question, Session
 from gatewayproto.testing.monitors.wire import DELIVERIES, WELCOMES, Frame, decode, read
 from gatewayproto.testing.steps import WORLD, Restarted, Saved, Step, Violation
 
@@ -117,6 +121,8 @@ class GatewayWatch:
     def _take(self, step: Step) -> None:
         """Note an input, or a happening, in the book."""
         book, input_ = self.book, step.input
+        book.answered = None
+        book.given_up.clear()
         match input_:
             case ConnectionOpened(connection=number) if step.raised is None:
                 book.last = max(book.last, number)
@@ -139,6 +145,12 @@ class GatewayWatch:
                 self._forget(book.connections[number], step.now)
             case ChangeEpoch(session_id=session_id) if session_id in book.sessions:
                 book.break_epoch(book.sessions[session_id])
+            case SnapshotReady() if step.raised is None:
+                session = book.sessions.get(input_.session_id)
+                if session is not None:
+                    book.take_built(session, input_.epoch, input_.cursor)
+            case TimerExpired():
+                book.expire_questions(step.now)
             case Saved():
                 book.saved = {each.session_id: each.copy() for each in book.sessions.values()}
                 book.saved_at = step.now
@@ -154,7 +166,19 @@ class GatewayWatch:
             session = self.book.sessions.get(step.input.session_id)
             if session is not None and step.raised is None:
                 session.ledger.trim()
+        elif isinstance(step.input, Accept) and self.book.config.application_snapshots:
+            self._await(step.input)
         self.book.deadline, self.book.is_fresh = step.deadline, False
+
+    def _await(self, accept: Accept) -> None:
+        """Who was accepted and neither welcomed nor rejected waits for a state of its session."""
+        connection = self.book.connections.get(accept.connection)
+        if connection is None or connection.stage != "joining":
+            return
+        connection.stage, connection.principal = "preparing", accept.principal
+        connection.awaits = session_of(self.book, connection.hello.get("session_id"))
+        if connection.awaits is not None:
+            connection.awaits.idle_since = None
 
     # -- actions ------------------------------------------------------------------------------
 
@@ -211,7 +235,9 @@ class GatewayWatch:
                 connection = book.connections[number]
                 connection.session = book.sessions.get(event.session_id)
                 connection.client_id = event.client_id
-                connection.principal = getattr(step.input, "principal", None)
+                if connection.stage != "preparing":
+                    connection.principal = getattr(step.input, "principal", None)
+                connection.awaits = None
                 connection.sign = connection.sign_at_most = connection.pinged = step.now
                 if connection.session is not None:
                     connection.session.idle_since = None
@@ -221,6 +247,10 @@ class GatewayWatch:
             case Published(session_id=session_id) if session_id in book.sessions:
                 if isinstance(step.input, Publish):
                     book.sessions[session_id].ledger.append(step.input.event)
+            case SnapshotNeeded(session_id=session_id) if session_id in book.sessions:
+                session = book.sessions[session_id]
+                book.name_epoch(session, event.epoch)
+                session.question = Question(event.epoch, event.cursor, event.attempt, step.now)
             case SessionExpired(session_id=session_id):
                 book.sessions.pop(session_id, None)
                 book.breaks[session_id] = book.breaks.get(session_id, 0) + 1
@@ -232,9 +262,11 @@ class GatewayWatch:
         self._leave(connection, now)
 
     def _leave(self, connection: Connection, now: float) -> None:
-        session, connection.session = connection.session, None
-        if session is not None and not self.book.followers(session.session_id):
-            session.idle_since = now
+        left = {connection.session, connection.awaits}
+        connection.session = connection.awaits = None
+        for session in left - {None}:
+            if session is not None and not self.book.is_followed(session):
+                session.idle_since = now
 
 
 def _give_back(connection: Connection, size: int, now: float) -> None:
