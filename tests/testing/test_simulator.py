@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from gatewayproto.testing.campaign import campaign
 from gatewayproto.testing.choices import Choices
 from gatewayproto.testing.monitors import missing_witnesses
-from gatewayproto.testing.profiles import FAULTS, NAMES
+from gatewayproto.testing.profiles import BUILDING, FAULTS, NAMES
 from gatewayproto.testing.simulator import Failure, replay, run, shrink, simulate
 from gatewayproto.testing.strategies import choices
 from tests.testing.broken import resume_below_the_floor
@@ -23,6 +23,29 @@ def test_a_thousand_worlds_keep_every_property_and_witness_each() -> None:
 @pytest.mark.parametrize("profile", NAMES)
 def test_every_profile_keeps_every_property(profile: str) -> None:
     assert campaign(profile, range(5_000, 5_020)).broken == ()
+
+
+def test_worlds_whose_application_builds_the_snapshots_witness_every_way_it_may_go() -> None:
+    result = campaign("building", range(60))
+    assert result.broken == ()
+    assert {
+        "P4 welcome waits",
+        "P4 welcome waits longer",
+        "P4 welcome waited",
+        "P4 sequence behind the head",
+        "P5 subscriber waits",
+        "P5 snapshot behind the head",
+        "P5 state refused, behind the floor",
+        "P5 state refused, behind what was sent",
+        "P5 state refused, of a former epoch",
+        "P9 asked",
+        "P9 asked again",
+        "P9 several wait for one state",
+        "P9 closed, no answer came",
+        "P9 closed, no answer helped",
+        "P10 session outlives its window, somebody waits",
+    } <= result.witnessed.keys()
+    assert {kind.value for kind in BUILDING} <= result.happened.keys()
 
 
 @pytest.mark.deep

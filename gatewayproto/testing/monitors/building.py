@@ -5,10 +5,10 @@ Spec: Snapshots.
 
 from typing import Final
 
-from gatewayproto.actions import CloseConnection, Emit, GatewayEvent, SnapshotNeeded
+from gatewayproto.actions import CloseConnection, GatewayEvent, SnapshotNeeded
 from gatewayproto.inputs import SnapshotReady, TimerExpired
 from gatewayproto.testing.monitors.base import EPSILON
-from gatewayproto.testing.monitors.book import Connection
+from gatewayproto.testing.monitors.book import Connection, Session
 from gatewayproto.testing.monitors.gateway import GatewayMonitor
 from gatewayproto.testing.monitors.wire import Frame
 from gatewayproto.testing.steps import Step
@@ -72,12 +72,9 @@ class Building(GatewayMonitor):
             self.saw("closed, no answer came" if timer else "closed, no answer helped")
 
     def end(self, step: Step) -> None:
-        """Somebody needs what was asked for, and it is not waited for without end."""
+        """No answer is waited for without end."""
         if not self.config.application_snapshots:
             return
-        for action in step.actions:
-            if isinstance(action, Emit) and isinstance(action.event, SnapshotNeeded):
-                self._check_needed(action.event)
         for session in self.book.sessions.values():
             question = session.question
             if question is None:
@@ -85,15 +82,21 @@ class Building(GatewayMonitor):
             due = question.asked + self.config.snapshot_timeout
             if step.raised is None and (step.deadline is None or step.deadline > due + EPSILON):
                 self.fail(f"{question} is waited for until {step.deadline}", "P10")
-            if self._waiting(session.session_id) > 1:
+            waiting = self._waiting(session.session_id)
+            if len(waiting) > 1:
                 self.saw("several wait for one state")
+            self._note_window(step, session, waiting)
 
-    def _waiting(self, session_id: str) -> int:
-        return sum(
-            each.awaits is not None and each.awaits.session_id == session_id
+    def _waiting(self, session_id: str) -> list[Connection]:
+        """Whose welcome waits for a state of this session."""
+        return [
+            each
             for each in self.book.connections.values()
-        )
+            if each.awaits is not None and each.awaits.session_id == session_id
+        ]
 
-    def _check_needed(self, event: SnapshotNeeded) -> None:
-        if event.session_id not in self.book.sessions:
-            self.fail(f"{event} is about a session that is gone")
+    def _note_window(self, step: Step, session: Session, waiting: list[Connection]) -> None:
+        """Whether a session would be gone by now, if nobody waited to be welcomed to it."""
+        alone = waiting and not self.book.followers(session.session_id)
+        if alone and step.now >= max(each.opened for each in waiting) + self.config.resume_window:
+            self.witnessed["P10 session outlives its window, somebody waits"] += 1
