@@ -13,6 +13,7 @@ from attrs import evolve, field, frozen
 
 from gatewayproto.backoff import Backoff
 from gatewayproto.config import ClientConfig, GatewayConfig
+from gatewayproto.rates import Rate
 from gatewayproto.testing.choices import Choices, pick
 from gatewayproto.testing.deeds import Kind, Limits
 from gatewayproto.versions import VersionRange
@@ -72,7 +73,24 @@ BUILDING: Final[Weights] = {
 }
 """What the profile `building` adds: states that the application builds, and whoever needs them."""
 
-NAMES: Final = ("swarm", "calm", "everything", *FAULTS, "building")
+RATES: Final[Weights] = {
+    Kind.SEND: 12,
+    Kind.RESYNC: 8,
+    Kind.TAB: 5,
+    Kind.CUT: 5,
+    Kind.OPEN: 8,
+    Kind.FLOW: 24,
+    Kind.WORK: 12,
+    Kind.TICK: 4,
+    Kind.SWAP: 1,
+    Kind.RESTART: 1,
+    Kind.STALL: 1,
+}
+"""What the profile `rates` adds: those who come and ask more often than they may."""
+
+_ADDED: Final[Mapping[str, Weights]] = {"building": BUILDING, "rates": RATES}
+
+NAMES: Final = ("swarm", "calm", "everything", *FAULTS, *_ADDED)
 """The names of the profiles."""
 
 
@@ -82,6 +100,7 @@ class Profile:
 
     - `weights`: how often each kind of deed is chosen, relative to the others.
     - `deeds`: how many are done before faults stop.
+    - `addresses`: whether the gateway is told from where its clients come.
     """
 
     name: str
@@ -90,6 +109,7 @@ class Profile:
     clients: tuple[ClientConfig, ...]
     limits: Limits = field(factory=Limits)
     deeds: int = 150
+    addresses: bool = False
 
 
 def draw(name: str, choices: Choices) -> Profile:
@@ -102,20 +122,24 @@ def draw(name: str, choices: Choices) -> Profile:
     elif name == "everything":
         mix = list(FAULTS)
     else:
-        mix = [] if name in {"calm", "building"} else [name]
+        mix = [] if name == "calm" or name in _ADDED else [name]
     for fault in mix:
         for kind, weight in FAULTS[fault].items():
             weights[kind] = weights.get(kind, 0) + weight
-    if name == "building":
-        for kind, weight in BUILDING.items():
-            weights[kind] = weights.get(kind, 0) + weight
+    for kind, weight in _ADDED.get(name, {}).items():
+        weights[kind] = weights.get(kind, 0) + weight
     gateway = _gateway(choices)
+    if name == "building":
+        gateway = _building(gateway, choices)
+    elif name == "rates":
+        gateway = _rates(gateway, choices)
     return Profile(
         name=name,
         weights=weights,
-        gateway=_building(gateway, choices) if name == "building" else gateway,
+        gateway=gateway,
         clients=tuple(_client(choices, number) for number in range(1 + choices.choose(2))),
         limits=Limits(large=pick(choices, (700, 3000)), max_clients=6),
+        addresses=name == "rates",
     )
 
 
@@ -160,6 +184,18 @@ def _building(gateway: GatewayConfig, choices: Choices) -> GatewayConfig:
         application_snapshots=True,
         snapshot_timeout=pick(choices, (4.0, 0.5, 16.0)),
         max_snapshot_tries=pick(choices, (2, 5, 1)),
+    )
+
+
+def _rates(gateway: GatewayConfig, choices: Choices) -> GatewayConfig:
+    """Rates that are reached, slow and quick ones; over the long run everybody gets through."""
+    return evolve(
+        gateway,
+        frame_rate=pick(choices, (Rate(0.5, 8), Rate(2.0, 4), None)),
+        recovery_rate=pick(choices, (Rate(0.0625, 1), Rate(0.5, 2), None)),
+        connection_rate=pick(choices, (Rate(0.25, 2), None)),
+        handshake_rate=pick(choices, (Rate(0.25, 2), None)),
+        session_rate=pick(choices, (Rate(0.125, 1), Rate(0.5, 2), None)),
     )
 
 

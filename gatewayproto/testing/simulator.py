@@ -89,7 +89,7 @@ def run(name: str, choices: Choices, *, deeds: int | None = None) -> Result:
         profile = draw(name, recorder)
         this.cut_trace()
         this.monitors = Monitors(Setup(gateway=profile.gateway))
-        world = World(profile.gateway, observe=this.observe)
+        world = World(profile.gateway, observe=this.observe, addresses=profile.addresses)
         for config in profile.clients:
             world.add_client(config)
         scramble(world, profile, recorder, deeds=deeds, each=this.cut_trace, count=this.happened)

@@ -91,7 +91,8 @@ class World:
 
     - `config`: the gateway's. `machines`: who makes the machines. `application`: what stands
       behind the gateway. `wire`: how frames travel. `observe` is given every step; what it raises
-      ends the run.
+      ends the run. `addresses`: whether the gateway is told from where transports come; each
+      principal has an address of its own.
     - `builder`: what the application builds snapshots from, where it is the one who builds them.
     - `now` starts at 1024 seconds, so that no time that a machine subtracts is negative.
     """
@@ -104,6 +105,7 @@ class World:
         machines: Machines | None = None,
         application: Application | None = None,
         wire: Wire | None = None,
+        addresses: bool = False,
     ) -> None:
         self.now = 1024.0
         self.config = config
@@ -111,6 +113,7 @@ class World:
         self.machines: Machines = LiveMachines() if machines is None else machines
         self.application: Application = Echo() if application is None else application
         self.wire: Wire = Whole() if wire is None else wire
+        self.addresses = addresses
         self.gateway: GatewaySlot = self.machines.gateway(config)
         self.deadline: float | None = None
         self.peers: dict[str, Peer] = {}
@@ -129,6 +132,7 @@ class World:
         world = object.__new__(type(self))
         world.now, world.config, world.observe = self.now, self.config, observe
         world.machines, world.wire = self.machines, self.wire
+        world.addresses = self.addresses
         world.application = self.application.copy()
         world.gateway, world.deadline = self.gateway.copy(self.now), self.deadline
         world.peers = {name: peer.copy(self.now) for name, peer in self.peers.items()}
@@ -302,8 +306,11 @@ class World:
         link.connection, link.gateway_open = self._last_connection, True
         self._connections[link.connection] = link
         self.happen(LinkOpened(link.client, link.transport, link.connection))
-        self.serve(ConnectionOpened(connection=link.connection, timestamp=self.now))
         peer = self.peers[link.client]
+        address = f"of {peer.config.token}" if self.addresses else ""
+        self.serve(
+            ConnectionOpened(connection=link.connection, address=address, timestamp=self.now)
+        )
         if link.client_open and not peer.dead:
             self.tell(peer, TransportOpened(link.transport))
 

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from gatewayproto.testing.campaign import campaign
 from gatewayproto.testing.choices import Choices
 from gatewayproto.testing.monitors import missing_witnesses
-from gatewayproto.testing.profiles import BUILDING, FAULTS, NAMES
+from gatewayproto.testing.profiles import BUILDING, FAULTS, NAMES, RATES
 from gatewayproto.testing.simulator import Failure, replay, run, shrink, simulate
 from gatewayproto.testing.strategies import choices
 from tests.testing.broken import resume_below_the_floor
@@ -26,7 +26,7 @@ def test_every_profile_keeps_every_property(profile: str) -> None:
 
 
 def test_worlds_whose_application_builds_the_snapshots_witness_every_way_it_may_go() -> None:
-    result = campaign("building", range(60))
+    result = campaign("building", range(40, 80))
     assert result.broken == ()
     assert {
         "P4 welcome waits",
@@ -46,6 +46,19 @@ def test_worlds_whose_application_builds_the_snapshots_witness_every_way_it_may_
         "P10 session outlives its window, somebody waits",
     } <= result.witnessed.keys()
     assert {kind.value for kind in BUILDING} <= result.happened.keys()
+
+
+def test_worlds_with_tight_rates_witness_each() -> None:
+    result = campaign("rates", range(30))
+    assert result.broken == ()
+    assert {
+        "P9 too many frames",
+        "P9 recovery refused",
+        "P9 too many connections from one address",
+        "P9 too many handshakes from one address",
+        "P9 too many sessions of one owner",
+    } <= result.witnessed.keys()
+    assert {kind.value for kind in RATES} <= result.happened.keys()
 
 
 @pytest.mark.deep

@@ -27,6 +27,7 @@ from gatewayproto.testing.monitors.gateway import GatewayMonitor, GatewayWatch
 from gatewayproto.testing.monitors.handing_on import Cursor, HandingOn
 from gatewayproto.testing.monitors.isolation import Isolation
 from gatewayproto.testing.monitors.links import Links
+from gatewayproto.testing.monitors.rates import Rates
 from gatewayproto.testing.monitors.reconnecting import ClientClock, ClientLiveness, Endings
 from gatewayproto.testing.monitors.requests import Requests
 from gatewayproto.testing.monitors.sameness import Epochs, Swaps, same_actions
@@ -63,6 +64,7 @@ GATEWAY_MONITORS: Final[tuple[type[GatewayMonitor], ...]] = (
     GatewayClock,
     GatewayLiveness,
     Building,
+    Rates,
 )
 CLIENT_MONITORS: Final[tuple[type[ClientMonitor], ...]] = (
     ClientFence,

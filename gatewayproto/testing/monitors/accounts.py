@@ -286,11 +286,16 @@ class Account:
             self.fail("P6", f"a snapshot as of {cursor}, needed since {self.due_since}")
         if self.announced is not None and cursor != self.announced:
             self.fail("P6", f"a snapshot as of {cursor}; its welcome said {self.announced}")
-        if cursor < self.ledger.cursor:
+        if self.is_built and cursor < self.ledger.cursor:
             self.seen.append("snapshot behind the head")
         self.position, self.due, self.announced, self.sent = cursor, None, None, 0
 
     # -- what the peer asks for ---------------------------------------------------------------
+
+    @property
+    def is_recovering(self) -> bool:
+        """Whether a recovery that is asked for now is merged into what is under way."""
+        return self.due is not None or self.recovery is not None or bool(self.chunks)
 
     def resume(self, frame: Frame) -> None:
         """A `resume`: granted, or answered by a snapshot for the table's reason."""

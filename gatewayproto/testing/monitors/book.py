@@ -13,8 +13,10 @@ from attrs import define, field, frozen
 
 from gatewayproto.config import GatewayConfig
 from gatewayproto.frames import DEFAULT_MAX_PAYLOAD, Event
+from gatewayproto.inputs import ConnectionOpened, FrameReceived
 from gatewayproto.projection import Projection, Transcript
-from gatewayproto.testing.monitors.wire import Frame
+from gatewayproto.testing.monitors.allowance import Allowance
+from gatewayproto.testing.monitors.wire import HANDSHAKES, Frame, read_loosely
 from gatewayproto.testing.reference import Fold, Ledger, Plain
 
 _STATES_KEPT: Final = 8
@@ -119,6 +121,8 @@ class Connection:
       of them by delivery's doing; `owed_since` when it last took some or was first owed some.
     - `sign`, `sign_at_most`: when the peer last gave a sign of life, by `Activity` and by frames.
     - `held`: what the answers that wait for the welcome take at most, in bytes.
+    - `frames`, `recoveries`: what it may still send by its rates; `flood`, `refused`: the seconds
+      that it would have had to wait with the frame of this step, and with the recovery in it.
     """
 
     number: int
@@ -139,6 +143,11 @@ class Connection:
     sign_at_most: float = 0.0
     pinged: float = 0.0
     held: int = 0
+    address: str = ""
+    frames: Allowance = field(factory=lambda: Allowance(None))
+    recoveries: Allowance = field(factory=lambda: Allowance(None))
+    flood: float | None = None
+    refused: float | None = None
 
     def __str__(self) -> str:
         return f"connection {self.number}"
@@ -163,6 +172,8 @@ class Book:
     `lives` has what was published, by epoch; `breaks` how often the numbering of a session was
     broken, so that its clients must start over. `answered` is the question that this step's
     input answers; `given_up` are the sessions for which the application is asked no more.
+    `flooded` is the connection that sends one frame too many in this step; `turned_away` the
+    seconds that a connection, a handshake or a session comes too early.
     """
 
     config: GatewayConfig
@@ -177,6 +188,9 @@ class Book:
     saved_at: float = 0.0
     answered: Question | None = None
     given_up: set[str] = field(factory=set)
+    flooded: int | None = None
+    turned_away: float | None = None
+    _allowances: dict[tuple[str, str], Allowance] = field(factory=dict)
 
     def followers(self, session_id: str) -> list[Connection]:
         """The welcomed connections of a session."""
@@ -190,7 +204,51 @@ class Book:
         """Whether somebody is welcomed to a session, or waits to be."""
         return any(session in (each.session, each.awaits) for each in self.connections.values())
 
-    # -- states that the application builds -------------------------------------------------------
+    # -- rates --------------------------------------------------------------------------------
+
+    def count(self, input_: object, now: float) -> None:
+        """Count an input by the rates that it falls under."""
+        self.flooded = self.turned_away = None
+        match input_:
+            case ConnectionOpened(address=address):
+                wait = self._allowance("connection", address).take(now)
+                if len(self.connections) < self.config.max_connections:
+                    self.turned_away = wait
+            case FrameReceived(connection=number, data=data) if number in self.connections:
+                connection = self.connections[number]
+                connection.refused, connection.flood = None, connection.frames.take(now)
+                if connection.flood is not None:
+                    self.flooded = number
+                elif self._is_handshake(connection, data):
+                    self.turned_away = self._allowance("handshake", connection.address).take(now)
+            case _:
+                pass
+
+    def _is_handshake(self, connection: Connection, data: bytes) -> bool:
+        begins_anew = connection.stage == "live" and connection.version == 1
+        if not (connection.stage == "opening" or begins_anew):
+            return False
+        frame = read_loosely(data) if len(data) <= self.config.max_payload else None
+        return frame is not None and frame["type"] in HANDSHAKES
+
+    def sessions_of(self, principal: str | None, connection: int) -> Allowance:
+        """How many sessions the owner may open: a principal, or else an address."""
+        if principal is not None:
+            return self._allowance("session", f"principal {principal}")
+        address = self.connections[connection].address if connection in self.connections else ""
+        return self._allowance("session", f"address {address}" if address else "")
+
+    def _allowance(self, kind: str, key: str) -> Allowance:
+        rates = {
+            "connection": self.config.connection_rate,
+            "handshake": self.config.handshake_rate,
+            "session": self.config.session_rate,
+        }
+        if not key:
+            return Allowance(None)
+        return self._allowances.setdefault((kind, key), Allowance(rates[kind]))
+
+    # -- states that the application builds ---------------------------------------------------
 
     def take_built(self, session: Session, epoch: str, cursor: int) -> None:
         """The application gave a state, in answer to a question or unasked."""
@@ -236,6 +294,7 @@ class Book:
         """The process died and came back."""
         before = self.sessions
         self.connections.clear()
+        self._allowances.clear()
         self.last = 0
         match kind:
             case "copy":

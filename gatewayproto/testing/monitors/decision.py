@@ -64,12 +64,14 @@ class Decision(GatewayMonitor):
         self._answered: set[int] = set()
         self._known: tuple[Session | None, Known | None] = None, None
         self._full = False
+        self._now = 0.0
 
     def begin(self, step: Step) -> None:
         """Remember what the decision depends on, as of now."""
         self._rejected.clear()
         self._answered.clear()
         self._joined = None
+        self._now = step.now
         self._full = len(self.book.connections) >= self.config.max_connections
         match step.input:
             case Restarted():
@@ -313,7 +315,7 @@ class Decision(GatewayMonitor):
     def _due(self, step: Step, connection: Connection, handshake: Handshake | None) -> set[str]:
         """The codes of the rejections that are due."""
         match step.input:
-            case ConnectionOpened() if self._full:
+            case ConnectionOpened() if self._full or self.book.turned_away is not None:
                 return {"rate_limited"}
             case TimerExpired() if connection.stage == "opening":
                 late = step.now >= connection.opened + self.config.handshake_timeout - EPSILON
@@ -325,6 +327,8 @@ class Decision(GatewayMonitor):
                 return {str(code)}
             case Accept() if handshake is not None and handshake.asked is not None:
                 return self._refused(handshake, handshake.asked, step.input)
+            case FrameReceived() if connection.flood is not None:
+                return {"rate_limited"}
             case FrameReceived(data=data):
                 return self._misread(connection, data, handshake)
             case _:
@@ -334,8 +338,16 @@ class Decision(GatewayMonitor):
         expected, session = self._expected(handshake, asked, accept, None)
         if expected.rejected is not None:
             return {expected.rejected}
-        full = len(self.book.sessions) >= self.config.max_sessions
-        return {"rate_limited"} if session is None and full else set()
+        if session is not None:
+            return set()
+        if len(self.book.sessions) >= self.config.max_sessions:
+            return {"rate_limited"}
+        wait = self.book.sessions_of(accept.principal, accept.connection).wait(self._now)
+        self.book.turned_away = wait
+        if wait is None:
+            return set()
+        self.witnessed["P9 too many sessions of one owner"] += 1
+        return {"rate_limited"}
 
     def _misread(
         self, connection: Connection, data: bytes, handshake: Handshake | None
@@ -344,6 +356,9 @@ class Decision(GatewayMonitor):
         frame = read(data)
         if handshake is not None and handshake.code is not None and connection.stage == "opening":
             codes.add(handshake.code)
+        elif handshake is not None and self.book.turned_away is not None:
+            codes.add("rate_limited")
+            self.witnessed["P9 too many handshakes from one address"] += 1
         if frame is None:
             codes |= UNREADABLE
         elif is_off(frame, *_OWN_CODES.get(frame["type"], ())):

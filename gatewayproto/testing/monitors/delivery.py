@@ -62,7 +62,7 @@ class Delivery(GatewayMonitor):
                 account = self.accounts.get(number)
                 if account is not None:
                     self._touched[number] = account
-                    self._ask(account, step.input)
+                    self._ask(account, step.input, step.now)
             case Publish(session_id=session_id) | ChangeEpoch(session_id=session_id):
                 followers = self._followers(session_id)
                 self._touched.update(followers)
@@ -86,17 +86,29 @@ class Delivery(GatewayMonitor):
             if account.session.session_id == session_id
         }
 
-    def _ask(self, account: Account, input_: FrameReceived | Drained) -> None:
+    def _ask(self, account: Account, input_: FrameReceived | Drained, now: float) -> None:
         if isinstance(input_, Drained) or len(input_.data) > self.config.max_payload:
+            return
+        if account.connection.flood is not None:
             return
         frame = read(input_.data)
         if frame is None or account.version == 1 or is_off(frame):
             return
+        if frame["type"] not in {"resume", "resync"} or not self._may_recover(account, now):
+            return
         if frame["type"] == "resume":
             account.resume(frame)
             self.saw("resume")
-        elif frame["type"] == "resync":
+        else:
             account.resync(frame)
+
+    def _may_recover(self, account: Account, now: float) -> bool:
+        """Whether a recovery may begin; one that is merged into another costs nothing."""
+        if account.is_recovering:
+            return True
+        connection = account.connection
+        connection.refused = connection.recoveries.take(now)
+        return connection.refused is None
 
     # -- actions ------------------------------------------------------------------------------
 

@@ -35,6 +35,7 @@ from gatewayproto.inputs import (
     SnapshotReady,
     TimerExpired,
 )
+from gatewayproto.testing.monitors.allowance import Allowance
 from gatewayproto.testing.monitors.base import Monitor
 from gatewayproto.testing.monitors.book import Book, Connection, Question, Session
 from gatewayproto.testing.monitors.wire import DELIVERIES, WELCOMES, Frame, decode, read
@@ -81,6 +82,8 @@ class GatewayWatch:
 
     def observe(self, step: Step) -> None:
         """Judge one step of the gateway, or something that happened to the world."""
+        if step.raised is None:
+            self.book.count(step.input, step.now)
         for begin in self._begin:
             begin(step)
         self._take(step)
@@ -126,7 +129,13 @@ class GatewayWatch:
         match input_:
             case ConnectionOpened(connection=number) if step.raised is None:
                 book.last = max(book.last, number)
-                opened = Connection(number, step.now)
+                opened = Connection(
+                    number,
+                    step.now,
+                    address=input_.address,
+                    frames=Allowance(book.config.frame_rate),
+                    recoveries=Allowance(book.config.recovery_rate),
+                )
                 opened.sign = opened.sign_at_most = opened.pinged = opened.owed_since = step.now
                 book.connections[number] = opened
             case Activity(connection=number) if number in book.connections:

@@ -98,7 +98,9 @@ class Requests(GatewayMonitor):
         match step.input:
             case FrameReceived(connection=number, data=data):
                 connection = self.book.connections.get(number)
-                if connection is not None and connection.session is not None:
+                if connection is None or connection.flood is not None:
+                    return
+                if connection.session is not None:
                     self._read(connection, data, step.now)
             case Complete(session_id=session_id, message_id=message_id) if step.raised is None:
                 self._inbox(session_id).pending.discard(message_id)
