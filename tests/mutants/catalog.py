@@ -2,6 +2,7 @@
 
 from typing import Final
 
+from tests.mutants.building_bugs import RATE_BUGS, STATE_BUGS
 from tests.mutants.client_bugs import CONNECTION_BUGS, CURSOR_BUGS, MESSAGE_BUGS
 from tests.mutants.delivery_bugs import DELIVERY_BUGS, JOURNAL_BUGS, SNAPSHOT_BUGS
 from tests.mutants.gateway_bugs import HANDSHAKE_BUGS, RESTART_BUGS
@@ -16,6 +17,8 @@ BUGS: Final[tuple[Mutant, ...]] = (
     *CURSOR_BUGS,
     *CONNECTION_BUGS,
     *MESSAGE_BUGS,
+    *STATE_BUGS,
+    *RATE_BUGS,
 )
 MUTANTS: Final[dict[str, Mutant]] = {
     mutant.id: mutant for mutant in sorted(BUGS, key=lambda mutant: mutant.id)

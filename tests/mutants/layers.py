@@ -3,7 +3,7 @@
 import contextlib
 import json
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Final, Literal, Protocol
 
@@ -115,20 +115,26 @@ def _run(paths: Iterable[str]) -> Catch | None:
 
 @frozen
 class Seeds:
-    """Runs by seed, until one breaks a property."""
+    """Worlds by profile and seed, until one breaks a property: `runs` says how many of each."""
 
     name: str
     sides: frozenset[Side]
-    run: Callable[[int], object]
-    count: int
+    runs: Mapping[str, int]
     is_quick: bool = True
 
     def search(self, side: Side) -> Catch | None:  # noqa: ARG002 -- a seed knows no sides
-        return next(filter(None, (self.repeat(str(seed)) for seed in range(self.count))), None)
+        hows = (
+            str(seed) if name == "swarm" else f"{name} {seed}"
+            for name, count in self.runs.items()
+            for seed in range(count)
+        )
+        return next(filter(None, map(self.repeat, hows)), None)
 
     def repeat(self, how: str) -> Catch | None:
+        """A seed alone is of the profile `swarm`."""
+        name, _, seed = how.rpartition(" ")
         try:
-            self.run(int(how))
+            simulator.simulate(name or "swarm", int(seed))
         except simulator.Failure as failure:
             return Catch(failure.violation.prop, how)
         except Violation as violation:
@@ -209,7 +215,7 @@ LAYERS: Final[dict[str, Layer]] = {
             own={"gateway": "tests/gateway", "client": "tests/client"},
         ),
         Tests("state machine", ("tests/testing/test_state_machine.py",)),
-        Seeds("simulator", BOTH, lambda seed: simulator.simulate("swarm", seed), 1_000),
+        Seeds("simulator", BOTH, {"swarm": 1_000, "building": 500, "rates": 100}),
         Explorer("explorer"),
         Alone("any peer", 1_000),
     )
