@@ -172,7 +172,7 @@ class Decision:
 
     @property
     def keeps_position(self) -> bool:
-        """Whether `since` is a position in the session's present epoch; 0 is one of a new session's."""
+        """Whether `since` is a position in the session's present epoch, as 0 is in a new one's."""
         return self.session is None or self.reason in {None, "trimmed", "requested"}
 
     def state(self, version: int) -> State | None:

@@ -32,7 +32,7 @@ def ready(world: World, cursor: int | None = None, **fields: Any) -> None:
     """Answer what was asked last, as of `cursor` or of the head that was asked for."""
     asked = world.told(SnapshotNeeded)[-1]
     at = asked.cursor if cursor is None else cursor
-    given = {
+    given: dict[str, Any] = {
         "session_id": asked.session_id,
         "epoch": asked.epoch,
         "cursor": at,

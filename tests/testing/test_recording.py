@@ -747,9 +747,7 @@ def test_a_state_that_an_application_built_is_recorded_without_secrets_and_given
         slot.handle(each, 0.0)
     info = slot.machine.session(session_id)  # type: ignore[union-attr] # it is a gateway
     assert info is not None
-    slot.handle(
-        SnapshotReady(session_id=session_id, epoch=info.epoch, cursor=0, state=state), 1.0
-    )
+    slot.handle(SnapshotReady(session_id=session_id, epoch=info.epoch, cursor=0, state=state), 1.0)
     result = replayed(slot.log)
     assert result.difference is None
     assert len(replayed_events(slot.log, "SnapshotNeeded")) == 1

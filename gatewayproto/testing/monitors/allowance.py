@@ -50,6 +50,5 @@ class Allowance:
         self.granted = [
             (since, number)
             for since, number in self.granted
-            if number == self.total
-            or self.total - number + 1 - rate.per_second * (now - since) > 1
+            if number == self.total or self.total - number + 1 - rate.per_second * (now - since) > 1
         ]

@@ -149,7 +149,9 @@ class GatewayLiveness(GatewayMonitor):
         return float("inf")  # the application's own time counts against nobody
 
 
-def _causes(input_: object) -> frozenset[int | None]:
+def _causes(  # noqa: PLR0911 -- one for each cause
+    input_: object,
+) -> frozenset[int | None]:
     """The close codes that an input may bring upon a welcomed connection."""
     match input_:
         case FrameReceived(data=data):

@@ -312,7 +312,9 @@ class Decision(GatewayMonitor):
             if said != (server.minimum, server.maximum):
                 self.fail(f"a rejection names the versions {said} and not the server's")
 
-    def _due(self, step: Step, connection: Connection, handshake: Handshake | None) -> set[str]:
+    def _due(  # noqa: PLR0911 -- one for each input
+        self, step: Step, connection: Connection, handshake: Handshake | None
+    ) -> set[str]:
         """The codes of the rejections that are due."""
         match step.input:
             case ConnectionOpened() if self._full or self.book.turned_away is not None:

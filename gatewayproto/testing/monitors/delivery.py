@@ -216,7 +216,9 @@ class Delivery(GatewayMonitor):
         usable = session.usable(least)
         # A final may bring the floor back below a state that was refused; nobody looks then.
         if usable is not None and not isinstance(step.input, Publish):
-            account.fail("P3", f"a state as of {usable} is there, and it is not sent {account.owed}")
+            account.fail(
+                "P3", f"a state as of {usable} is there, and it is not sent {account.owed}"
+            )
         if session.question is None:
             account.fail("P3", f"it is not sent {account.owed}, and nobody was asked for a state")
         self.witnessed["P5 subscriber waits"] += 1

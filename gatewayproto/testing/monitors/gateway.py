@@ -121,7 +121,7 @@ class GatewayWatch:
 
     # -- inputs -------------------------------------------------------------------------------
 
-    def _take(self, step: Step) -> None:
+    def _take(self, step: Step) -> None:  # noqa: C901, PLR0912 -- an arm for each input
         """Note an input, or a happening, in the book."""
         book, input_ = self.book, step.input
         book.answered = None
