@@ -68,6 +68,7 @@ class ClientCore:
         self.state = ClientState.IDLE
         self.name: ClientStateName | None = None
         self.position = resume
+        self.hole: ResumeToken | None = None  # version 1: where a gap was told last
         self.taken = 0 if resume is None else resume.cursor
         self.opened = 0
         self.attempt = 0
@@ -234,6 +235,7 @@ class ClientCore:
         link = self.linked()
         link.version, link.session_id = attach.version, attach.session_id
         link.epoch, link.head = attach.epoch, attach.head
+        link.has_floor = attach.oldest_cursor is not None
         link.resync_reason, link.caught_up_due, link.nonce = attach.resync_reason, True, None
         link.presence_version, link.health_version = attach.presence_version, attach.health_version
         link.presence_listed = attach.presence is not None
@@ -320,9 +322,15 @@ class ClientCore:
             return
         self.emit(Gap(expected=held.cursor + 1, received=received))
         if link.version == 1:
+            self.hole = held
             self.give_up("gap", now)
         else:
             self.resume(now)
+
+    def is_known_hole(self) -> bool:
+        """Version 1: a server that names no floor was asked for this before, and has it not."""
+        link = self.linked()
+        return link.version == 1 and not link.has_floor and self.hole == self.held()
 
     def resume(self, now: float) -> None:
         held = self.linked().asked_from = self.held()

@@ -48,6 +48,9 @@ _REFUSALS: Final = frozenset(
 def take_event(core: ClientCore, frame: f.EventFrame, now: float) -> None:
     """Hand on the next event; drop an older one; a later one means a gap."""
     expected = core.held().cursor + 1
+    if frame.seq > expected and core.is_known_hole():
+        core.skip_to(frame.seq - 1, "trimmed", now)
+        expected = frame.seq
     if frame.seq > expected:
         _miss(core, frame.seq, now)
     elif frame.seq == expected:
@@ -57,8 +60,7 @@ def take_event(core: ClientCore, frame: f.EventFrame, now: float) -> None:
             replayed = frame.seq <= (link.head or 0)
         token = core.move(frame.seq, now)
         core.emit(EventReceived(seq=frame.seq, replayed=replayed, event=frame.event, token=token))
-    else:
-        core.counters.duplicates_dropped += 1
+    core.counters.duplicates_dropped += frame.seq < expected
     core.note_caught_up_v1(by_frame=True)
 
 
@@ -224,8 +226,17 @@ def answer_ping(core: ClientCore, ping: f.Ping, now: float) -> None:
     core.note_caught_up_v1(by_frame=True)
 
 
-def note_pong(core: ClientCore, _: f.Pong, __: float) -> None:
-    """The server lives, as every frame says; version 1 says no other way that it goes on."""
+def note_pong(core: ClientCore, _: f.Pong, now: float) -> None:
+    """The server lives, as every frame says; version 1 says no other way that it goes on.
+
+    It is asked only after a silence, so what it owed before has come, or does not.
+    """
+    link, head = core.linked(), core.linked().head or 0
+    if link.version == 1 and core.state is ClientState.LIVE and head > core.held().cursor:
+        if core.is_known_hole():
+            core.skip_to(head, "trimmed", now)
+        else:
+            core.gap(head, now)
     core.note_caught_up_v1(by_frame=True)
 
 

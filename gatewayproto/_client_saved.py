@@ -39,6 +39,7 @@ class _Saved:
     state: ClientState
     name: ClientStateName | None
     position: _Position | None
+    hole: _Position | None
     taken: Cursor
     opened: int
     attempt: int
@@ -56,6 +57,7 @@ def save(core: ClientCore, now: float) -> dict[str, Any]:
         state=core.state,
         name=core.name,
         position=None if core.position is None else _position(core.position),
+        hole=None if core.hole is None else _position(core.hole),
         taken=core.taken,
         opened=core.opened,
         attempt=core.attempt,
@@ -77,6 +79,7 @@ def load(core: ClientCore, state: Mapping[str, Any], now: float) -> None:
     saved = msgspec.convert(state, _Saved)
     core.state, core.name = saved.state, saved.name
     core.position = None if saved.position is None else _token(saved.position)
+    core.hole = None if saved.hole is None else _token(saved.hole)
     core.taken, core.opened, core.attempt = saved.taken, saved.opened, saved.attempt
     core.want_snapshot, core.not_before = saved.want_snapshot, saved.not_before + now
     core.limits = saved.limits

@@ -171,7 +171,8 @@ class Rejection:
 class Link:
     """What a client knows of its one connection; all of it is forgotten with the connection.
 
-    - `version`, `session_id`, `epoch`, `head`, `resync_reason`: as the welcome gave them.
+    - `version`, `session_id`, `epoch`, `head`, `resync_reason`: as the welcome gave them;
+      `has_floor`: it named an `oldest_cursor`.
     - `nonce`, `caught_up_due`: the `caught_up` that is awaited, if one is.
     - `asked_from`: where the client stood when it last asked for what is missing.
     - `asked_snapshot`: its handshake asked for a snapshot; `dropped`: its handshake found local
@@ -190,6 +191,7 @@ class Link:
     session_id: str = ""
     epoch: str | None = None
     head: int | None = None
+    has_floor: bool = True
     resync_reason: str | None = None
     nonce: str | None = None
     caught_up_due: bool = False

@@ -130,8 +130,11 @@ class Link:
         self.credit.charge_answer(len(frame), now)
         self.context.effects.send((self.number,), [frame], kind)
 
-    def answer_stored(self, frame: bytes, now: float) -> None:
-        """Send an answer once every record that was given is stored, unless too many wait."""
+    def answer_stored(self, frame: bytes, now: float, number: int | None = None) -> None:
+        """Send an answer once a record is stored, unless too many wait.
+
+        `number` is the record's; None for all that were given.
+        """
         _, session = self.live()
         ledger = session.ledger
         if ledger is None or ledger.unstored == 0:
@@ -141,7 +144,7 @@ class Link:
         if self.waiting_size > self.context.config.answer_window:
             self.close(ErrorCode.RATE_LIMITED, now)
             return
-        self.waiting.append((ledger.given, frame))
+        self.waiting.append((ledger.given if number is None else number, frame))
         ledger.answering[self.number] = None
 
     def answer_error(

@@ -62,22 +62,24 @@ def take_message(link: Link, message: Message, now: float) -> None:
         return
     counters = link.context.counters
     counters.messages_duplicate += outcome.duplicate
+    number = None
     if outcome.message_id is not None:
         counters.messages_taken += 1
-        _hand_over(link.context, session, outcome.message_id, message, now)
+        number = _hand_over(link.context, session, outcome.message_id, message, now)
     if message.request_id is not None:
-        link.answer_stored(_ack(link, message.request_id, duplicate=outcome.duplicate), now)
+        ack = _ack(link, message.request_id, duplicate=outcome.duplicate)
+        link.answer_stored(ack, now, number)
 
 
 def _hand_over(
     context: Context, session: Session, message_id: int, message: Message, now: float
-) -> None:
-    """Tell the application of a message: now, or once it is stored."""
+) -> int | None:
+    """Tell the application of a message: now, or once its record is stored; gives its number."""
     if session.ledger is None:
         context.effects.emit(received(session.session_id, message_id, message))
-        return
+        return None
     record = records.message(session, message_id, message)
-    context.write(session, record, now, MessageGiven(message_id))
+    return context.write(session, record, now, MessageGiven(message_id))
 
 
 def received(session_id: str, message_id: int, message: Message) -> MessageReceived:

@@ -262,6 +262,16 @@ class Context:
         """Before a change that is written ahead: see `writing.begin`."""
         writing.begin(self.effects, session, now)
 
+    def begin_soon(self, now: float) -> None:
+        """Begin every session that was recovered as soon as the driver hears of the deadline."""
+        if any(each.ledger and each.ledger.base is None for each in self.sessions.values()):
+            self.timers.set(("begin", ""), now)
+
+    def begin_all(self, now: float) -> None:
+        """Begin every session that was recovered and has not begun."""
+        for session in self.sessions.values():
+            self.begin(session, now)
+
     def write(
         self, session: Session, record: Object, now: float, effect: Effect | None = None
     ) -> int:

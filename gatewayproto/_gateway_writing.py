@@ -14,12 +14,18 @@ from gatewayproto.session import Session
 
 
 def begin(effects: Effects, session: Session, now: float) -> None:
-    """Before anything else: a session that no record holds as it is is given whole.
+    """Give what must precede every other record of a session that was recovered.
 
-    So one that was recovered with a new epoch costs nothing until somebody needs it.
+    That is its new epoch; or all of it, where it was not recovered from records.
     """
-    if session.ledger is not None and session.ledger.base is None:
-        session.ledger.base = _write_whole(effects, session, now)
+    ledger = session.ledger
+    if ledger is None or ledger.base is not None:
+        return
+    if ledger.unwritten:
+        ledger.base = _write_whole(effects, session, now)
+    else:
+        ledger.base = ledger.give()
+        effects.persist(session.session_id, ledger.base, records.epoch(session.epoch))
 
 
 def write(

@@ -15,10 +15,12 @@ from gatewayproto import _gateway_snapshots as snapshots
 from gatewayproto import connection, records
 from gatewayproto._connection_link import Link
 from gatewayproto._gateway_context import Context
-from gatewayproto.actions import SessionExpired
+from gatewayproto.actions import Published, SessionExpired
 from gatewayproto.connection import Input
 from gatewayproto.errors import LocalProtocolError
+from gatewayproto.frames import Event
 from gatewayproto.inputs import Persisted
+from gatewayproto.journal import Entry
 from gatewayproto.ledger import (
     Effect,
     EpochGiven,
@@ -34,11 +36,14 @@ Links = Mapping[int, Link]
 
 
 def publish(context: Context, session: Session, encoded: Encoded, now: float) -> None:
-    """Have an event stored; it goes out when it is."""
+    """Give an event its seq and have it stored; it goes out when it is."""
     ledger = _with_room(session, len(encoded.body))
     context.begin(session, now)
     given = EventGiven(ledger.cursor + 1, encoded.body, encoded.event)
     context.write(session, records.event(given.seq, given.body), now, given)
+    context.effects.emit(
+        Published(session_id=session.session_id, seq=given.seq, event_id=given.event.event_id)
+    )
 
 
 def change_epoch(context: Context, session: Session, now: float) -> None:
@@ -106,7 +111,8 @@ def _carry_out(
     assert ledger is not None
     match effect:
         case EventGiven():
-            deliver(context, links, session, Encoded(effect.body, effect.event), now)
+            entry = session.append(Encoded(effect.body, effect.event))
+            deliver(context, links, session, entry, effect.event, now=now)
         case MessageGiven():
             ledger.received = effect.message_id
             message = session.inbox.pending[effect.message_id]
@@ -122,11 +128,12 @@ def _carry_out(
             assert_never(effect)
 
 
-def deliver(context: Context, links: Links, session: Session, encoded: Encoded, now: float) -> None:
-    """Put an event into the journal and send it to all who are ready."""
-    entry = session.append(encoded)
+def deliver(
+    context: Context, links: Links, session: Session, entry: Entry, event: Event, *, now: float
+) -> None:
+    """Send an event that is in the journal to all who are ready."""
     subscribers = context.subscribers[session.session_id]
-    for number in subscribers.broadcast(entry, encoded.event, context.effects, now):
+    for number in subscribers.broadcast(entry, event, context.effects, now):
         links[number].pump(now)
     # Only now: a subscriber that has room gets the event even where nothing is retained.
     session.journal.trim()

@@ -369,6 +369,7 @@ CLIENT_TABLE: Final[Table[ClientState, Trigger]] = Table(
             _T.SKIP: handled(live.take_skip, _S.LIVE, _S.RECOVERING, *_AWAY),
             _T.CAUGHT_UP: handled(live.take_caught_up, _S.LIVE, _S.RECOVERING, *_AWAY),
             _T.PING: handled(live.answer_ping, _S.LIVE, _S.RECOVERING, *_AWAY),
+            _T.PONG: handled(live.note_pong, _S.LIVE, *_AWAY),
         },
         _S.RECOVERING: {
             **_row_attached(_S.RECOVERING),

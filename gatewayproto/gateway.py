@@ -21,7 +21,7 @@ from gatewayproto import _gateway_snapshots as snapshots
 from gatewayproto import _write_ahead as ahead
 from gatewayproto import codec, connection, records
 from gatewayproto._connection_link import Link
-from gatewayproto._gateway_context import Context
+from gatewayproto._gateway_context import HEALTH_PUSH, Context, TimerKey
 from gatewayproto._gateway_metrics import measure
 from gatewayproto._ids import random_id
 from gatewayproto.actions import CommandDropped, GatewayAction, MessageReceived, Published
@@ -50,7 +50,7 @@ from gatewayproto.inputs import (
     TimerExpired,
 )
 from gatewayproto.metrics import GatewayMetrics
-from gatewayproto.session import Session, encode_published
+from gatewayproto.session import encode_published
 
 _MAX_HEALTH = 2048
 """Bytes of encoded health, so that a welcome with it fits the smallest `max_payload`."""
@@ -280,14 +280,14 @@ class Gateway:
         encoded = encode_published(context.config, session, publish.event)
         kind = "transient" if encoded.event.transient else "durable"
         context.counters.events_published[kind] += 1
-        seq = session.cursor + 1
         if session.ledger is not None:
             ahead.publish(context, session, encoded, now)
+            return
+        entry = session.append(encoded)
         context.effects.emit(
-            Published(session_id=session.session_id, seq=seq, event_id=encoded.event.event_id)
+            Published(session_id=session.session_id, seq=entry.seq, event_id=encoded.event.event_id)
         )
-        if session.ledger is None:
-            ahead.deliver(context, self._connections, session, encoded, now)
+        ahead.deliver(context, self._connections, session, entry, encoded.event, now=now)
 
     def _complete(self, complete: Complete, now: float) -> None:
         context, message_id = self._context, complete.message_id
@@ -340,6 +340,7 @@ class Gateway:
     # -- time ---------------------------------------------------------------------------------
 
     def _expire(self, now: float) -> None:
+        due: dict[TimerKey, None] = {}
         for kind, key in self._context.timers.pop_due(now):
             match kind:
                 case "session":
@@ -347,21 +348,27 @@ class Gateway:
                 case "snapshot":
                     session = self._context.sessions[str(key)]
                     snapshots.give_up(self._context, self._connections, session, now)
+                case "begin":
+                    self._context.begin_all(now)
                 case "drain":
                     drain.end(self._context, self._connections, now)
-                case "presence":
-                    pushes.push_presence(self._context, str(key), now)
-                case "health":
-                    pushes.push_health(self._context, now)
+                case "presence" | "health":
+                    due[kind, key] = None
                 case _:
                     connection.handle(self._connections[int(key)], Input.TIMER, None, now)
+        # Only now: they tell the latest, and nobody who was closed in this turn.
+        for kind, key in due:
+            if kind == "presence" and key in self._context.subscribers:
+                pushes.push_presence(self._context, str(key), now)
+        if HEALTH_PUSH in due:
+            pushes.push_health(self._context, now)
 
     # -- plain data ---------------------------------------------------------------------------
 
     def to_state(self, *, now: float) -> Object:
         """The whole machine as plain JSON data, for `from_state` and `recover`.
 
-        It holds session ids, which prove ownership, and tokens of handshakes under way: keep it
+        It holds session ids, which prove ownership, and tokens that wait for a decision: keep it
         as you keep secrets.
         """
         return saved.save(self._context, self._connections, self._last_connection, now)
@@ -397,7 +404,8 @@ class Gateway:
         """Rebuild the sessions of a gateway whose process and transports are gone.
 
         Every session begins a new epoch, so that every client gets a snapshot: nobody can prove
-        that `state` holds all that clients were sent. `unbroken` asserts just that, and keeps the
+        that `state` holds all that clients were sent. A gateway that writes ahead has every session
+        stored whole before it welcomes anybody. `unbroken` asserts just that, and keeps the
         epochs. Request ids stay remembered either way. Raises `ValueError` for a state of another
         schema.
 
@@ -406,9 +414,15 @@ class Gateway:
         gateway = cls(config, ids=ids)
         saved.load_sessions(gateway._context, state, now)
         for session in gateway._context.sessions.values():
+            session.settle()
+            session.wanted = None
+            if not unbroken:
+                session.begin_epoch(ids())
             # No record holds what this process is told it holds: the next one does.
             given = 0 if session.ledger is None else session.ledger.given
-            gateway._restart(session, now, given=given, base=None, unbroken=unbroken)
+            session.restart(config, given=given, unwritten=True)
+            gateway._context.start_resume_window(session.session_id, now)
+        gateway._context.begin_soon(now)
         return gateway
 
     @classmethod
@@ -429,7 +443,9 @@ class Gateway:
         from the end.
 
         `unbroken` asserts that nothing is missing that was confirmed, and keeps the epochs;
-        otherwise every session begins a new one. Request ids stay remembered, as if seen now;
+        otherwise every session begins a new one, whose record is given when its first timer
+        fires, at once, or when the session is first needed. Not before all of those are confirmed
+        may the store be called unbroken again. Request ids stay remembered, as if seen now;
         messages not yet done are in `pending`; numbers go on. Raises `ValueError` for records
         that are none, are missing or contradict each other.
 
@@ -437,27 +453,11 @@ class Gateway:
         """
         gateway = cls(config, ids=ids)
         for session, read in records.rebuild(config, stored, now):
-            gateway._context.add_session(session)
+            if not unbroken:
+                session.begin_epoch(ids())
             base = read.number if unbroken else None
-            gateway._restart(
-                session, now, given=read.number, base=base, whole=read.whole, unbroken=unbroken
-            )
+            session.restart(config, given=read.number, base=base, whole=read.whole)
+            gateway._context.add_session(session)
+            gateway._context.start_resume_window(session.session_id, now)
+        gateway._context.begin_soon(now)
         return gateway
-
-    def _restart(
-        self,
-        session: Session,
-        now: float,
-        *,
-        given: int,
-        base: int | None,
-        whole: int = 0,
-        unbroken: bool,
-    ) -> None:
-        """Go on with a session that was recovered; nobody follows it."""
-        session.settle()
-        session.wanted = None
-        if not unbroken:
-            session.begin_epoch(self._context.ids())
-        session.restart(self.config, given=given, base=base, whole=whole)
-        self._context.start_resume_window(session.session_id, now)

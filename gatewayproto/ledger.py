@@ -59,8 +59,8 @@ class Ledger:
     """The records of one session: which were given, which are stored, and what waits for them.
 
     - `given`, `stored`: the number of the newest record given, and confirmed.
-    - `base`: the record that must be stored before anybody is welcomed; None while one that
-      holds the whole session has yet to be given.
+    - `base`: the record that must be stored before anybody is welcomed; None while that has yet
+      to be given, after a recovery. `unwritten` tells that it has to hold the whole session.
     - `whole`: the newest record from which the session can be rebuilt alone, or with those after.
     - `epoch`, `cursor`, `open_runs`, `sealed`: the session's as of `given`.
     - `opened`: whether the application was told of the session; `received`: of which of its
@@ -75,6 +75,7 @@ class Ledger:
     given: int = 0
     stored: int = 0
     base: int | None = 1
+    unwritten: bool = False
     whole: int = 0
     cursor: int = 0
     open_runs: set[str] = field(factory=set)
@@ -156,6 +157,7 @@ class Ledger:
             "given": self.given,
             "stored": self.stored,
             "base": self.base,
+            "unwritten": self.unwritten,
             "whole": self.whole,
             "opened": self.opened,
             "received": self.received,
@@ -169,6 +171,7 @@ class Ledger:
         self.given = state["given"]
         self.stored = state["stored"]
         self.base = state["base"]
+        self.unwritten = state["unwritten"]
         self.whole = state["whole"]
         self.cursor, self.open_runs = cursor, set(open_runs)
         self.opened = state["opened"]

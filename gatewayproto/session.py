@@ -153,15 +153,24 @@ class Session:
                 case _:
                     pass
 
-    def restart(self, config: GatewayConfig, *, given: int, base: int | None, whole: int) -> None:
+    def restart(
+        self,
+        config: GatewayConfig,
+        *,
+        given: int,
+        base: int | None = None,
+        whole: int = 0,
+        unwritten: bool = False,
+    ) -> None:
         """Go on in a new process, with nothing that waits and nobody who does.
 
-        `given` is the number of the latest record; `base` and `whole` are those of `Ledger`.
+        `given` is the number of the latest record; the others are those of `Ledger`.
         """
         self.ledger = Ledger.create(config, self.epoch)
         if self.ledger is not None:
             self.ledger.given = self.ledger.stored = given
             self.ledger.base, self.ledger.whole = base, whole
+            self.ledger.unwritten = unwritten
             self.ledger.cursor = self.journal.cursor
             self.ledger.open_runs = set(self.journal.open_runs)
             self.ledger.opened, self.ledger.received = True, self.inbox.last_id

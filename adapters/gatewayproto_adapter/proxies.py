@@ -80,6 +80,12 @@ class TrustedProxies:
         return any(address in network for network in self._networks)
 
 
+def network_address(client: str) -> str:
+    """The address in what `client` gave, normalized and without a port; empty where it has none."""
+    address = _address(client)
+    return "" if address is None else str(address)
+
+
 def _forwarded(member: str) -> _Address | None:
     """The address that a member of the header is; a zone belongs to another machine."""
     if len(member) > _MAX_MEMBER or "%" in member:

@@ -88,6 +88,8 @@ class BaseServer:
     def __init__(
         self, gateway: Gateway | None, options: ServerOptions, *, clock: Callable[[], float]
     ) -> None:
+        if options.config.write_ahead:
+            raise ValueError("a server has no store, and so cannot write ahead")
         self._options = options
         self._gateway = Gateway(options.config) if gateway is None else gateway
         self._clock = clock

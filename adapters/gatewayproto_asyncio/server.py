@@ -71,7 +71,8 @@ def serve(
     Entering raises `OSError` where the address cannot be had.
 
     Raises:
-        ValueError: A trusted proxy is no address or network.
+        ValueError: A trusted proxy is no address or network, or `config` has `write_ahead`: a
+            server has no store.
 
     Spec: Errors.
     """

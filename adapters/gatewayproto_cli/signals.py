@@ -21,17 +21,18 @@ async def until_told(work: Callable[[anyio.Event], Awaitable[T]]) -> T:
     Returns what it returns, and raises what it raises.
     """
     told = anyio.Event()
-    outcome: T | Exception
+    results: list[T] = []
+    failures: list[Exception] = []
     async with anyio.create_task_group() as listening:
         await listening.start(_listen, told.set)
         try:
-            outcome = await work(told)
+            results.append(await work(told))
         except Exception as error:  # noqa: BLE001 - raised again as itself, not in a group
-            outcome = error
+            failures.append(error)
         listening.cancel_scope.cancel()
-    if isinstance(outcome, Exception):
-        raise outcome
-    return outcome
+    for failure in failures:
+        raise failure
+    return results[0]
 
 
 async def _listen(
@@ -40,6 +41,7 @@ async def _listen(
     """Call `told` on every signal, also while the command is about to end."""
     signals: AsyncIterator[object]
     with ExitStack() as stack:
+        stack.enter_context(_late_ones_dropped())
         try:
             signals = stack.enter_context(anyio.open_signal_receiver(*_ENDING))
         except NotImplementedError:  # where the loop knows no signals
@@ -47,6 +49,17 @@ async def _listen(
         task_status.started()
         async for _ in signals:
             told()
+
+
+@contextmanager
+def _late_ones_dropped() -> Generator[None, None, None]:
+    """Drop what comes when nobody listens any more, which trio would deliver once again."""
+    formers = {number: signal.signal(number, lambda *_: None) for number in _ENDING}
+    try:
+        yield
+    finally:
+        for number, former in formers.items():
+            signal.signal(number, former)
 
 
 def _by_handler() -> AsyncIterator[object]:

@@ -22,6 +22,7 @@ from gatewayproto.actions import (
     Emit,
     JoinRequested,
     OpenTransport,
+    Persist,
     ResumeToken,
     SendFrame,
     SendFrames,
@@ -112,8 +113,12 @@ class Writer:
                 return {edits.text(key): self._upgrade(key, item) for key, item in value.items()}
             case (_, "state") if kind is SnapshotReceived:
                 return self._state(value)
+            case (_, "record") if kind is Persist:
+                # The rest is what was given and sent, which other lines say, secrets and all.
+                value = {"kind": value["kind"]}
             case _:
-                return self._plain(value)
+                pass
+        return self._plain(value)
 
     def _text(self, kind: type, name: str, value: str) -> str:
         if (kind, name) in _SECRETS:

@@ -150,6 +150,7 @@ SERVER: Final[Mapping[str, Shape]] = {
         joined=maybe(items(ENTRY)),
         left=maybe(items(text())),
         entries=maybe(items(ENTRY)),
+        presence_count=maybe(COUNT),
     ),
     "health": record(version=COUNT, health=thing),
     "going_away": record(reason=text(), after_ms=COUNT, spread_ms=COUNT),

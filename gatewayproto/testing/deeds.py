@@ -15,8 +15,20 @@ import attrs
 from attrs import frozen
 
 from gatewayproto.actions import ResumeToken, SnapshotNeeded
+from gatewayproto.errors import ErrorCode
 from gatewayproto.frames import Event
-from gatewayproto.inputs import ChangeEpoch, Disconnect, Resync, TimerExpired
+from gatewayproto.inputs import (
+    Abort,
+    Accept,
+    ChangeEpoch,
+    CloseSession,
+    Disconnect,
+    Drain,
+    Reject,
+    Resync,
+    SetHealth,
+    TimerExpired,
+)
 from gatewayproto.testing.network import Close, Link
 from gatewayproto.testing.peer import Peer
 from gatewayproto.testing.steps import GATEWAY, Garble, Restart, Side
@@ -69,6 +81,15 @@ class Kind(StrEnum):
     SAVE = "save"
     RESTART = "restart"
     EPOCH = "epoch"
+    HEALTH = "health"
+    ABORT = "abort"
+    REVIEW = "review"
+    RENEW = "renew"
+    END = "end"
+    CLOSE = "close"
+    SEND_AWAY = "send away"
+    SUCCEED = "succeed"
+    PERSIST = "persist"
     BUILD = "build"
 
 
@@ -77,6 +98,7 @@ class Limits:
     """What bounds the deeds: choices of seconds to wait and to jump, of sizes, of restarts.
 
     `events` is how many of the ways to publish of one kind there are; None for all of them.
+    `good_for` are seconds until credentials expire.
     """
 
     waits: tuple[float, ...] = (0.25, 0.25, 2.0, 2.0, 5.0, 11.0, 35.0, 130.0)
@@ -88,7 +110,9 @@ class Limits:
     restarts: tuple[Restart, ...] = ("whole", "store", "copy", "nothing")
     statuses: tuple[int | None, ...] = (None, 503, 401)
     runs: tuple[str, ...] = ("a", "b")
+    graces: tuple[float, ...] = (0.0, 2.0, 20.0)
     events: int | None = None
+    good_for: tuple[float | None, ...] = (None, 4.0, 40.0)
     max_clients: int = MAX_CLIENTS
 
 
@@ -397,6 +421,79 @@ def _epoch(world: World, _: Limits) -> list[Deed]:
     return [partial(world.serve, ChangeEpoch(session_id=each)) for each in world.sessions]
 
 
+# -- credentials, health and aborts -----------------------------------------------------------
+
+
+def _health(world: World, _: Limits) -> list[Deed]:
+    return [partial(world.serve, SetHealth(health={"at": world.now}))]
+
+
+def _abort(world: World, limits: Limits) -> list[Deed]:
+    return [
+        partial(world.tell, peer, Abort(run_id=run)) for peer in world.living for run in limits.runs
+    ]
+
+
+def _review(world: World, limits: Limits) -> list[Deed]:
+    """The application judges fresh credentials."""
+    return [
+        partial(world.review, number, good_for)
+        for number in world.reviews
+        for good_for in limits.good_for
+    ]
+
+
+def _renew(world: World, limits: Limits) -> list[Deed]:
+    """The application says unasked for how long credentials are good."""
+    return [
+        partial(
+            world.serve,
+            Accept(connection=number, principal=principal, expires_in=good_for),
+        )
+        for number, principal in world.members.items()
+        for good_for in limits.good_for
+    ]
+
+
+def _end(world: World, _: Limits) -> list[Deed]:
+    """The application ends a living connection."""
+    return [
+        partial(world.serve, Reject(connection=number, code=code))
+        for number in world.members
+        for code in (ErrorCode.AUTH_EXPIRED, ErrorCode.RATE_LIMITED)
+    ]
+
+
+# -- endings ----------------------------------------------------------------------------------
+
+
+def _close(world: World, _: Limits) -> list[Deed]:
+    """The application ends a session; also once more."""
+    return [partial(world.serve, CloseSession(session_id=each)) for each in world.sessions]
+
+
+def _send_away(world: World, limits: Limits) -> list[Deed]:
+    """The gateway is about to stop while somebody follows a session; also once more."""
+    if not any(peer.state == "connected" for peer in world.living):
+        return []
+    return [
+        partial(world.send_away, Drain(after=1.5, spread=0.5, grace=grace))
+        for grace in limits.graces
+    ]
+
+
+def _succeed(world: World, _: Limits) -> list[Deed]:
+    """The successor of a gateway that is about to stop takes its place."""
+    return [partial(world.restart, "whole")] if world.draining else []
+
+
+def _persist(world: World, _: Limits) -> list[Deed]:
+    """The store confirms the oldest record of a session, or all that it was given."""
+    sessions = list(world.store.waiting)
+    deeds: list[Deed] = [partial(world.persist, each) for each in sessions]
+    return [*deeds, world.persist_all] if deeds else []
+
+
 def _build(world: World, _: Limits) -> list[Deed]:
     """The application builds a snapshot that was asked for, newer or older, or one unasked."""
     builder = world.builder
@@ -447,5 +544,14 @@ _OPTIONS: Final[Mapping[Kind, _Options]] = {
     Kind.SAVE: _save,
     Kind.RESTART: _restart,
     Kind.EPOCH: _epoch,
+    Kind.HEALTH: _health,
+    Kind.ABORT: _abort,
+    Kind.REVIEW: _review,
+    Kind.RENEW: _renew,
+    Kind.END: _end,
+    Kind.CLOSE: _close,
+    Kind.SEND_AWAY: _send_away,
+    Kind.SUCCEED: _succeed,
+    Kind.PERSIST: _persist,
     Kind.BUILD: _build,
 }

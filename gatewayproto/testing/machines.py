@@ -19,6 +19,7 @@ from gatewayproto.client import Client
 from gatewayproto.config import ClientConfig, GatewayConfig
 from gatewayproto.gateway import Gateway
 from gatewayproto.inputs import ClientInput, GatewayInput
+from gatewayproto.records import Stored
 from gatewayproto.testing.steps import Restart, Violation
 
 
@@ -48,6 +49,10 @@ class GatewaySlot(Protocol):
 
     def restart(self, kind: Restart, now: float) -> float | None:
         """Let the process die and come back; gives the new machine's deadline."""
+        ...
+
+    def recover(self, stored: Stored, now: float, *, unbroken: bool) -> float | None:
+        """Let the process die and come back from a store; gives the new machine's deadline."""
         ...
 
     def pending(self, session_id: str) -> tuple[MessageReceived, ...]:
@@ -184,6 +189,18 @@ class LiveGateway:
         self._machine = Gateway.recover(
             self._config, state, now=now, unbroken=kind == "whole", ids=self._ids
         )
+        return self._machine.next_deadline
+
+    def recover(self, stored: Stored, now: float, *, unbroken: bool) -> float | None:
+        """Let the process die and come back from a store; gives the new machine's deadline."""
+        self._twin = None
+        plain = [(session_id, number, through_json(each)) for session_id, number, each in stored]
+        try:
+            self._machine = Gateway.recover_stored(
+                self._config, plain, now=now, unbroken=unbroken, ids=self._ids
+            )
+        except ValueError as error:
+            raise Violation("P12", f"what is stored cannot be recovered: {error}") from None
         return self._machine.next_deadline
 
     def pending(self, session_id: str) -> tuple[MessageReceived, ...]:

@@ -52,6 +52,56 @@ FAULTS: Final[Mapping[str, Weights]] = {
 }
 """The kinds of faults that a swarm's mix is drawn from, and the names of the pure profiles."""
 
+PUSHES: Final[Weights] = {
+    Kind.OPEN: 12,
+    Kind.FLOW: 40,
+    Kind.WORK: 16,
+    Kind.TAB: 8,
+    Kind.REBORN: 1,
+    Kind.CUT: 2,
+    Kind.STALL: 1,
+    Kind.LARGE: 3,
+    Kind.HEALTH: 3,
+    Kind.ABORT: 2,
+    Kind.TOKEN: 5,
+    Kind.REVIEW: 10,
+    Kind.RENEW: 4,
+    Kind.END: 1,
+    Kind.SWAP: 1,
+    Kind.RESTART: 1,
+    Kind.SAVE: 1,
+    Kind.TICK: 3,
+    Kind.EARLY: 1,
+}
+"""What the profile `pushes` adds: who comes and goes, health, credentials; and some faults."""
+
+ENDINGS: Final[Weights] = {
+    Kind.CLOSE: 1,
+    Kind.SEND_AWAY: 1,
+    Kind.SUCCEED: 12,
+    Kind.REBORN: 1,
+    Kind.STALL: 2,
+    Kind.SEND: 3,
+    Kind.FLOW: 12,
+}
+"""The ends of sessions and of processes, that the profile `endings` adds to a mix."""
+
+STORE: Final[Weights] = {
+    Kind.PERSIST: 25,
+    Kind.EPOCH: 1,
+    Kind.CUT: 3,
+    Kind.REPEAT: 4,
+    Kind.QUESTION: 2,
+    Kind.ANSWER: 3,
+    Kind.SEND: 4,
+    Kind.RESYNC: 1,
+    Kind.RESTART: 2,
+    Kind.SAVE: 1,
+    Kind.SWAP: 2,
+}
+"""What happens beside to a gateway that writes ahead. No clock jumps, so that nothing is forgotten
+while it waits for the store."""
+
 BUILDING: Final[Weights] = {
     Kind.BUILD: 14,
     Kind.OPEN: 12,
@@ -88,9 +138,16 @@ RATES: Final[Weights] = {
 }
 """What the profile `rates` adds: those who come and ask more often than they may."""
 
-_ADDED: Final[Mapping[str, Weights]] = {"building": BUILDING, "rates": RATES}
-
-NAMES: Final = ("swarm", "calm", "everything", *FAULTS, *_ADDED)
+_ADDED: Final[Mapping[str, Weights]] = {
+    "pushes": PUSHES,
+    "endings": ENDINGS,
+    "building": BUILDING,
+    "rates": RATES,
+}
+NAMES: Final = (
+    *("swarm", "calm", "everything", *FAULTS),
+    *("pushes", "endings", "stored", "building", "rates"),
+)
 """The names of the profiles."""
 
 
@@ -114,21 +171,23 @@ class Profile:
 
 def draw(name: str, choices: Choices) -> Profile:
     """The profile of this name, with limits and a mix drawn. Raises `KeyError` for another name."""
+    if name == "stored":
+        return _draw_stored(choices)
     weights = dict(WORK)
-    if name == "swarm":
+    if name in {"swarm", "endings"}:
         # Most runs suffer two or three kinds of faults, some none, some nearly all.
         share = pick(choices, (2, 3, 3, 5))
         mix = [fault for fault in FAULTS if choices.choose(share) == 0]
+        if name == "endings" and "recovery" in mix and "garbled" in mix:
+            mix.remove("garbled")  # a lost frame may be the only one that names a new epoch
     elif name == "everything":
         mix = list(FAULTS)
     else:
         mix = [] if name == "calm" or name in _ADDED else [name]
-    for fault in mix:
-        for kind, weight in FAULTS[fault].items():
+    for added in (*(FAULTS[fault] for fault in mix), _ADDED.get(name, {})):
+        for kind, weight in added.items():
             weights[kind] = weights.get(kind, 0) + weight
-    for kind, weight in _ADDED.get(name, {}).items():
-        weights[kind] = weights.get(kind, 0) + weight
-    gateway = _gateway(choices)
+    gateway = _gateway(choices, pushes=name == "pushes")
     if name == "building":
         gateway = _building(gateway, choices)
     elif name == "rates":
@@ -143,10 +202,34 @@ def draw(name: str, choices: Choices) -> Profile:
     )
 
 
+def _draw_stored(choices: Choices) -> Profile:
+    """A gateway that writes ahead, with room for all that may wait for its store."""
+    weights = {kind: WORK.get(kind, 0) + STORE.get(kind, 0) for kind in (*WORK, *STORE)}
+    gateway = evolve(
+        _gateway(choices),
+        write_ahead=True,
+        resume_window=32.0,
+        max_unstored=100_000,
+        checkpoint_every=pick(choices, (1000, 9, 3)),
+        answer_window=64 * 1024,
+        max_pending_requests=100,
+        max_open_runs=1000,
+        max_connections=100,
+        max_sessions=100,
+    )
+    return Profile(
+        name="stored",
+        weights=weights,
+        gateway=gateway,
+        clients=tuple(_client(choices, number) for number in range(1 + choices.choose(2))),
+        limits=Limits(large=pick(choices, (700, 3000)), max_clients=6, waits=(0.25, 2.0, 5.0)),
+    )
+
+
 _TTL: Final = 64.0
 
 
-def _gateway(choices: Choices) -> GatewayConfig:
+def _gateway(choices: Choices, *, pushes: bool = False) -> GatewayConfig:
     versions = pick(choices, ((1, 2), (1, 2), (1, 2), (1, 2), (2, 2), (1, 1)))
     return GatewayConfig(
         versions=VersionRange(*versions),
@@ -172,7 +255,7 @@ def _gateway(choices: Choices) -> GatewayConfig:
         frame_rate=None,
         recovery_rate=None,
         session_rate=None,
-        push_interval=None,
+        push_interval=pick(choices, (1.0, 0.25, 8.0)) if pushes else None,
     )
 
 

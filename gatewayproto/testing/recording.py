@@ -28,7 +28,14 @@ from attrs import define, field
 
 from gatewayproto import __version__
 from gatewayproto._ids import random_id
-from gatewayproto.actions import ClientAction, Emit, GatewayAction, ResumeToken, SessionOpened
+from gatewayproto.actions import (
+    ClientAction,
+    Emit,
+    GatewayAction,
+    Persist,
+    ResumeToken,
+    SessionOpened,
+)
 from gatewayproto.client import Client
 from gatewayproto.config import ClientConfig, GatewayConfig
 from gatewayproto.errors import LocalProtocolError
@@ -276,9 +283,16 @@ class _Log:
             self.recording.learn_token(input_.token)
         opened: set[str] = set()
         for action in actions:
-            if isinstance(action, Emit) and isinstance(action.event, SessionOpened):
-                opened.add(action.event.session_id)
-                self.recording.learn_session(action.event.session_id)
+            session_id: str | None = None
+            match action:
+                case Emit(event=SessionOpened(session_id=session_id)):
+                    pass
+                case Persist(session_id=session_id, record={"kind": "opened"}):
+                    pass  # the application is told of it later
+                case _:
+                    continue
+            opened.add(session_id)
+            self.recording.learn_session(session_id)
         return opened
 
     def _id(self, drawn: str, opened: set[str]) -> str:

@@ -155,6 +155,8 @@ def heal(world: World) -> None:
     Nobody is at rest before three heartbeats have passed: what was missed at the end of a stream
     is noticed by a ping.
     """
+    if world.draining:  # its successor takes its place
+        world.restart("whole")
     world.happen(Healed())
     for link in world.links:
         if link.stalled:
@@ -182,6 +184,9 @@ def _application_acts(world: World) -> bool:
     jobs = world.application.jobs()
     if jobs:
         world.work(jobs[0])
+        return True
+    if world.store.waiting:
+        world.persist_all()
         return True
     if world.builder is not None and world.builder.needs:
         world.serve(world.builder.answer(next(iter(world.builder.needs.values()))))

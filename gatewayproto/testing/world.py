@@ -11,11 +11,13 @@ from collections.abc import Callable, Iterable
 from math import inf
 
 from gatewayproto.actions import (
+    AuthRequested,
     ClientAction,
     CloseConnection,
     CloseTransport,
     Emit,
     GatewayAction,
+    GatewayEvent,
     OpenTransport,
     Persist,
     ResumeToken,
@@ -23,15 +25,19 @@ from gatewayproto.actions import (
     SendFrames,
     SessionExpired,
     SessionOpened,
+    SubscriberJoined,
+    SubscriberLeft,
 )
 from gatewayproto.config import ClientConfig, GatewayConfig
 from gatewayproto.frames import Event
 from gatewayproto.inputs import (
+    Accept,
     Activity,
     ClientInput,
     Connect,
     ConnectionClosed,
     ConnectionOpened,
+    Drain,
     Drained,
     FrameReceived,
     GatewayInput,
@@ -72,6 +78,7 @@ from gatewayproto.testing.steps import (
     Swapped,
     Violation,
 )
+from gatewayproto.testing.store import Store
 
 _SPINS = 1_000
 """So many deadlines in one wait, or frames on one link at one time, and a machine spins."""
@@ -93,6 +100,10 @@ class World:
       behind the gateway. `wire`: how frames travel. `observe` is given every step; what it raises
       ends the run. `addresses`: whether the gateway is told from where transports come; each
       principal has an address of its own.
+    - `members` are the welcomed connections with their principals; `reviews` the fresh credentials
+      that the application was asked about and has not judged, by connection.
+    - `store` has the records of a gateway that writes ahead; `broken` tells that a recovery could
+      not prove it whole, and that this is not stored yet.
     - `builder`: what the application builds snapshots from, where it is the one who builds them.
     - `now` starts at 1024 seconds, so that no time that a machine subtracts is negative.
     """
@@ -118,8 +129,13 @@ class World:
         self.deadline: float | None = None
         self.peers: dict[str, Peer] = {}
         self.sessions: list[str] = []
+        self.store = Store()
+        self.broken = False
         self.saved = False
+        self.draining = False
         self.published = 0
+        self.members: dict[int, str | None] = {}
+        self.reviews: dict[int, str | None] = {}
         self.builder = Builder() if config.application_snapshots else None
         self._connections: dict[int, Link] = {}
         self._last_connection = 0
@@ -137,7 +153,10 @@ class World:
         world.gateway, world.deadline = self.gateway.copy(self.now), self.deadline
         world.peers = {name: peer.copy(self.now) for name, peer in self.peers.items()}
         world.sessions = self.sessions.copy()
+        world.store, world.broken = self.store.copy(), self.broken
         world.saved, world.published = self.saved, self.published
+        world.members, world.reviews = self.members.copy(), self.reviews.copy()
+        world.draining = self.draining
         world.builder = self.builder and self.builder.copy()
         world._connections = {
             number: world.peers[link.client].links[link.transport]
@@ -161,6 +180,8 @@ class World:
             self.builder.note(input_, outcome.actions)
         for action in outcome.actions:
             self._carry_out_gateway(action)  # type: ignore[arg-type] # a gateway's, by its slot
+        if isinstance(input_, Accept) and input_.connection in self.members:
+            self.members[input_.connection] = input_.principal
 
     def tell(self, peer: Peer, input_: ClientInput) -> None:
         """Give a client one input and carry out its actions."""
@@ -197,16 +218,26 @@ class World:
                         link.owed.append(Close(action.code))
                     self._forget_if_over(link)
             case Persist():
-                pass
+                self.store.take(action)
             case Emit(event=event):
-                match event:
-                    case SessionOpened():
-                        self.sessions.append(event.session_id)
-                    case SessionExpired():
-                        self.sessions.remove(event.session_id)
-                    case _:
-                        pass
+                self._note(event)
                 self.application.note(event, self.now)
+
+    def _note(self, event: GatewayEvent) -> None:
+        match event:
+            case SessionOpened():
+                self.sessions.append(event.session_id)
+            case SessionExpired():
+                self.sessions.remove(event.session_id)
+            case SubscriberJoined():
+                self.members[event.connection] = None
+            case SubscriberLeft():
+                self.members.pop(event.connection, None)
+                self.reviews.pop(event.connection, None)
+            case AuthRequested():
+                self.reviews[event.connection] = event.join.token
+            case _:
+                pass
 
     def _carry_out_client(self, peer: Peer, action: ClientAction) -> None:
         match action:
@@ -282,6 +313,11 @@ class World:
         self.application.do(job)
         for input_ in job:
             self.serve(input_)
+
+    def review(self, connection: int, good_for: float | None) -> None:
+        """The application accepts fresh credentials, as it accepts handshakes."""
+        token = self.reviews.pop(connection)
+        self.serve(Accept(connection=connection, principal=token, expires_in=good_for))
 
     def publish(self, session_id: str, event: Event) -> None:
         """An event of whatever origin."""
@@ -468,9 +504,27 @@ class World:
 
     # -- the gateway's process ----------------------------------------------------------------
 
+    def send_away(self, command: Drain) -> None:
+        """The gateway is about to stop; it takes nobody until it is restarted."""
+        self.draining = True
+        self.serve(command)
+
+    def persist(self, session_id: str) -> None:
+        """The store has the oldest record of a session that it was given, and says so."""
+        self.serve(self.store.confirm(session_id))
+        # What a recovery had stored first is, and with it that there was a break.
+        self.broken = self.broken and bool(self.store.waiting)
+
+    def persist_all(self) -> None:
+        """The store has every record that it was given so far, and says so one by one."""
+        for session_id, waiting in tuple(self.store.waiting.items()):
+            for _ in range(len(waiting)):
+                self.persist(session_id)
+
     def save(self) -> None:
-        """Copy the gateway's state into the store."""
+        """Copy the gateway's state into the store; or what the store has, where that is its."""
         self.gateway.save(self.now)
+        self.store.save()
         self.saved = True
         if self.builder is not None:
             self.builder.save()
@@ -479,7 +533,8 @@ class World:
     def restart(self, kind: Restart) -> None:
         """The gateway's process dies, its connections with it, and comes back.
 
-        What was in flight to the clients still arrives, and then the end of the connection.
+        What was in flight to the clients still arrives, and then the end of the connection. A
+        gateway that writes ahead comes back from what the store has confirmed: that is its state.
         """
         for link in self._connections.values():
             link.gateway_open = False
@@ -490,7 +545,17 @@ class World:
         links, self._connections = list(self._connections.values()), {}
         for link in links:
             self._forget_if_over(link)
-        self.deadline = self.gateway.restart(kind, self.now)
+        self.members.clear()
+        self.reviews.clear()
+        self.draining = False
+        if self.config.write_ahead:
+            # Nobody may assert again what could not be asserted before the crash.
+            kind = "store" if kind == "whole" and self.broken else kind
+            self.store.crash(to_copy=kind == "copy", empty=kind == "nothing")
+            unbroken = kind == "whole"
+            self.deadline = self.gateway.recover(self.store, self.now, unbroken=unbroken)
+        else:
+            self.deadline = self.gateway.restart(kind, self.now)
         self.happen(Restarted(kind), self.deadline)
         self.sessions = list(self.gateway.session_ids())
         if self.builder is not None:
@@ -502,6 +567,9 @@ class World:
                 for message in self.gateway.pending(session_id)
             ]
         )
+        if self.config.write_ahead:
+            self.broken = kind in {"store", "copy"} and bool(self.sessions)
+            self.expire()
 
     def swap(self, who: str) -> None:
         """Replace a machine by what its saved state restores."""

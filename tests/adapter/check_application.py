@@ -10,7 +10,7 @@ from gatewayproto.inputs import Reject
 from gatewayproto.testing.drivers import Backend
 
 
-class Publisher(Protocol):
+class Publishes(Protocol):
     """A server, as far as its application needs it."""
 
     def publish(self, session_id: str, event: Event) -> int | None: ...
@@ -21,7 +21,7 @@ class CheckApplication(Application):
 
     def __init__(self, backend: Backend) -> None:
         self._backend = backend
-        self.server: Publisher | None = None
+        self.server: Publishes | None = None
 
     async def authenticate(self, join: JoinRequested) -> str | None:
         answer = self._backend.join(join)

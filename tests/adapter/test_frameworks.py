@@ -268,6 +268,11 @@ def test_a_proxy_that_is_no_address_is_a_mistake(framework: Framework) -> None:
         framework.adapter.serve(Echo(), trusted_proxies=["proxy.example"])
 
 
+def test_a_server_without_a_store_does_not_write_ahead(framework: Framework) -> None:
+    with pytest.raises(ValueError, match="no store"):
+        framework.adapter.serve(Echo(), config=GatewayConfig(write_ahead=True))
+
+
 # -- what users see ---------------------------------------------------------------------------
 
 

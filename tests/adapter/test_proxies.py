@@ -4,7 +4,7 @@ import ipaddress
 from collections.abc import Sequence
 
 import pytest
-from gatewayproto_adapter.proxies import MAX_HOPS, UNIX, TrustedProxies
+from gatewayproto_adapter.proxies import MAX_HOPS, UNIX, TrustedProxies, network_address
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -89,6 +89,23 @@ def test_no_more_members_are_looked_at_than_there_can_be_proxies() -> None:
 def test_what_is_neither_address_nor_network_cannot_be_trusted(name: str) -> None:
     with pytest.raises(ValueError, match="no address, network or 'unix'"):
         TrustedProxies([name])
+
+
+@pytest.mark.parametrize(
+    ("of", "address"),
+    [
+        ("203.0.113.5:80", "203.0.113.5"),
+        ("203.0.113.5", "203.0.113.5"),
+        ("[2001:DB8::5]:80", "2001:db8::5"),
+        ("[::ffff:203.0.113.5]:80", "203.0.113.5"),
+        ("[fe80::1%eth0]:80", "fe80::1"),
+        (UNIX, ""),
+        ("", ""),
+        ("host:80", ""),
+    ],
+)
+def test_the_address_that_a_client_is_counted_by_has_no_port(of: str, address: str) -> None:
+    assert network_address(of) == address
 
 
 # -- laws -----------------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ from gatewayproto.actions import Joined, MessageReceived, ResumeToken, Subscribe
 from gatewayproto.backoff import Backoff
 from gatewayproto.config import ClientConfig, GatewayConfig
 from gatewayproto.gateway import Gateway
-from tests.asyncio_adapter.aio_account import Account, Publisher
+from tests.adapter.account import Account, Publisher
 from tests.asyncio_adapter.aio_support import FaultProxy, Recorder, run, serving, until, within
 
 FAST = ClientConfig(agent_id="a", backoff=Backoff(initial=0.01, maximum=0.05))

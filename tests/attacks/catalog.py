@@ -14,7 +14,6 @@ from tests.attacks import (
     transport_attacks,
 )
 from tests.attacks.attack import ATTACKS, Attack
-from tests.attacks.limits import HAVE_RATES
 
 MODULES: Final = (
     http_attacks,
@@ -36,6 +35,5 @@ def attacks(names: Iterable[str] = ()) -> list[Attack]:
         KeyError: There is none of that name.
     """
     order = [module.__name__ for module in MODULES]
-    there = [each for each in ATTACKS.values() if HAVE_RATES or each.profile != "rated"]
-    everything = sorted(there, key=lambda each: order.index(each.act.__module__))
+    everything = sorted(ATTACKS.values(), key=lambda each: order.index(each.act.__module__))
     return [ATTACKS[name] for name in names] or everything

@@ -1,10 +1,10 @@
 """The limits of the servers that are attacked: low, so that an attack ends in seconds."""
 
-from typing import Any, Final
+from typing import Final
 
-from attrs import evolve, fields_dict, frozen
+from attrs import evolve, frozen
 
-from gatewayproto import GatewayConfig
+from gatewayproto import GatewayConfig, Rate
 
 
 @frozen(kw_only=True)
@@ -24,26 +24,6 @@ class Profile:
 KIB: Final = 1024
 MIB: Final = 1024 * KIB
 
-_FIELDS: Final = fields_dict(GatewayConfig)
-_NAMES: Final = (
-    "frame_rate",
-    "recovery_rate",
-    "connection_rate",
-    "handshake_rate",
-    "session_rate",
-)
-HAVE_RATES: Final = "frame_rate" in _FIELDS
-"""Whether a gateway limits how often something may happen."""
-
-
-def _rates(**bursts: int) -> dict[str, Any]:
-    """One a second for each rate, so many at once; none where it is not named."""
-    if not HAVE_RATES:
-        return {}
-    rate: Any = type(_FIELDS["frame_rate"].default)
-    return {name: rate(1.0, bursts[name]) if name in bursts else None for name in _NAMES}
-
-
 STANDARD: Final = Profile(
     config=GatewayConfig(
         heartbeat=1.5,
@@ -62,7 +42,11 @@ STANDARD: Final = Profile(
         max_connections=400,
         max_sessions=300,
         retry_after=2.0,
-        **_rates(),
+        frame_rate=None,
+        recovery_rate=None,
+        connection_rate=None,
+        handshake_rate=None,
+        session_rate=None,
     )
 )
 """For nearly everything. Rates have no limit, so that every other limit is reached."""
@@ -71,21 +55,27 @@ RATED: Final = evolve(
     STANDARD,
     config=evolve(
         STANDARD.config,
-        **_rates(
-            frame_rate=50,
-            recovery_rate=5,
-            connection_rate=40,
-            handshake_rate=20,
-            session_rate=10,
-        ),
+        frame_rate=Rate(1.0, 50),
+        recovery_rate=Rate(1.0, 5),
+        connection_rate=Rate(1.0, 40),
+        handshake_rate=Rate(1.0, 20),
+        session_rate=Rate(1.0, 10),
     ),
 )
 """For what comes too often."""
 
-WIDE: Final = Profile(
-    config=GatewayConfig(heartbeat=60.0, max_payload=64 * KIB, **_rates()), max_upgrades=100_000
+WIDE: Final = evolve(
+    STANDARD,
+    config=evolve(
+        STANDARD.config,
+        heartbeat=60.0,
+        handshake_timeout=60.0,
+        max_connections=100_000,
+        max_sessions=100_000,
+    ),
+    max_upgrades=100_000,
 )
-"""For more connections than anything else needs, with the limits on their number as they are."""
+"""For more connections than anything else needs."""
 
 TLS: Final = evolve(STANDARD, tls=True)
 NARROW: Final = evolve(STANDARD, descriptors=80)

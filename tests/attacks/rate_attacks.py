@@ -1,7 +1,9 @@
 """Peers that do what they may, but too often: frames, recoveries, connections, sessions."""
 
 import time
+from typing import Final
 
+from gatewayproto import Rate
 from tests.attacks.attack import attack
 from tests.attacks.field import Field, hello, pour, text
 from tests.attacks.limits import RATED
@@ -9,11 +11,13 @@ from tests.attacks.target import TOKENS
 from tests.blackbox.bbwire import Frame, Peer
 
 ALICE, BOB = TOKENS
+_NO_ADDRESS: Final = "the adapter tells the machine no address, so that nothing is counted by it"
 
 
 def _limit(name: str) -> int:
-    burst: int = getattr(RATED.config, name).burst
-    return burst
+    rate = getattr(RATED.config, name)
+    assert isinstance(rate, Rate)
+    return rate.burst
 
 
 def _refused(frame: Frame, kind: str) -> None:
@@ -56,7 +60,12 @@ def recoveries_too_often(field: Field) -> None:
     peer.expect("event")
 
 
-@attack("rates", answer="`rate_limited`, 4003; another address is served", profile="rated")
+@attack(
+    "rates",
+    answer="`rate_limited`, 4003; another address is served",
+    profile="rated",
+    open=_NO_ADDRESS,
+)
 def connections_too_often(field: Field) -> None:
     """Connections from one address, each naming another in `X-Forwarded-For`."""
     count = _limit("connection_rate") + 30
@@ -73,7 +82,12 @@ def connections_too_often(field: Field) -> None:
     _served(field.upgraded_from("127.0.0.3"))
 
 
-@attack("rates", answer="`rate_limited`, 4003; another address is served", profile="rated")
+@attack(
+    "rates",
+    answer="`rate_limited`, 4003; another address is served",
+    profile="rated",
+    open=_NO_ADDRESS,
+)
 def handshakes_too_often(field: Field) -> None:
     """Handshakes of version 1 over and over on one connection, and on others of its address."""
     peer = field.upgraded_from("127.0.0.4")
@@ -97,6 +111,7 @@ def handshakes_too_often(field: Field) -> None:
     "rates",
     answer="`rate_limited`, 4003; other principals and addresses are served",
     profile="rated",
+    open=_NO_ADDRESS,
 )
 def sessions_too_often(field: Field) -> None:
     """New sessions: of nobody from one address, and of one principal from many."""

@@ -1,16 +1,19 @@
 """Whatever a peer does: the answer, bounded memory, others undisturbed, a clean log."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from tests.attacks.__main__ import available
-from tests.attacks.attack import Attack, carry_out
+from tests.attacks.attack import ATTACKS, Attack, carry_out
 from tests.attacks.catalog import attacks
 from tests.attacks.field import Scale
+from tests.attacks.limits import MIB
 from tests.attacks.stand import Stand
 
 ADAPTERS = available()
+PAGE = Path(__file__).parents[2] / "docs" / "attacks.md"
 
 
 class Stands:
@@ -60,7 +63,10 @@ def attempt(attack: Attack, adapter: str, stands: Stands, scale: Scale) -> None:
 
 
 def _cases(*, deep: bool) -> list[object]:
-    """Every attack on every adapter; what is known to be open must fail until it is closed."""
+    """Every attack on every adapter; what is known to be open must fail until it is closed.
+
+    What the machines alone answer comes to one adapter only, unless there is time.
+    """
     return [
         pytest.param(
             each,
@@ -71,6 +77,7 @@ def _cases(*, deep: bool) -> list[object]:
         for adapter in ADAPTERS
         for each in attacks()
         if deep or not each.deep
+        if deep or adapter == "asyncio" or each.group not in ("json", "rates")
     ]
 
 
@@ -88,7 +95,23 @@ def test_the_same_at_full_scale(attack: Attack, adapter: str, stands: Stands) ->
     attempt(attack, adapter, stands, Scale.FULL)
 
 
-def test_every_attack_says_what_it_does_and_what_answers_it() -> None:
-    names = [each.name for each in attacks()]
-    assert len(names) == len(set(names)) >= 50
-    assert all(each.subject and each.answer for each in attacks())
+def test_every_attack_is_on_the_page_with_its_answer_and_its_bound() -> None:
+    page = PAGE.read_text(encoding="utf-8").split("\n")
+    listed = {row for row in page if row.startswith("| `") and row.endswith(" MiB |")}
+    listed = {row for row in listed if row.count("|") == 5}
+    stated = {
+        f"| `{each.name}` | {each.subject} | {each.answer} | {each.full // MIB} MiB |"
+        for each in ATTACKS.values()
+    }
+    assert listed == stated
+    still_open = {row for each in ATTACKS.values() for row in _open_rows(each)}
+    assert still_open <= set(page)
+
+
+def _open_rows(attack: Attack) -> set[str]:
+    """What the page says of an attack that is not answered as it should be."""
+    adapters = {
+        why: ", ".join(each for each, this in attack.open.items() if this == why)
+        for why in attack.open.values()
+    }
+    return {f"| `{attack.name}` | {names} | {why} |" for why, names in adapters.items()}

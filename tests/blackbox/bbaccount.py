@@ -28,6 +28,11 @@ FIELDS: Final[dict[str, tuple[set[str], set[str]]]] = {
     ),
     "message_ack": ({"request_id", "duplicate"}, set()),
     "message_nack": ({"code", "message"}, {"request_id"}),
+    "presence": (
+        {"version"},
+        {"from_version", "joined", "left", "entries", "presence_count"},
+    ),
+    "health": ({"version", "health"}, set()),
     "ping": ({"cursor"}, {"nonce"}),
     "pong": (set(), {"nonce"}),
     "error": (

@@ -22,7 +22,16 @@ from tests.blackbox.bbaccount import (
     is_integer,
 )
 from tests.blackbox.bbcommand import COMMAND, START, Lines
-from tests.blackbox.bbwire import WAIT, Frame, Peer, PeerClosedError, brief, open_client, same
+from tests.blackbox.bbwire import (
+    PUSHES,
+    WAIT,
+    Frame,
+    Peer,
+    PeerClosedError,
+    brief,
+    open_client,
+    same,
+)
 
 
 class _Left(Enum):
@@ -146,8 +155,8 @@ class Follower:
         self.frames: list[Frame] = []
 
     def recv(self, timeout: float = WAIT) -> Frame:
-        """The next frame, kept for the account."""
-        frame = self.peer.recv(timeout)
+        """The next frame but pushes, kept for the account."""
+        frame = self.peer.recv_but(*PUSHES, timeout=timeout)
         self.frames.append(frame)
         return frame
 

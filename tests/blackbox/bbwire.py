@@ -22,6 +22,8 @@ Frame = dict[str, Any]
 
 WAIT: Final = 15.0
 """Seconds that any one wait may last before the check fails."""
+PUSHED: Final = frozenset({"ping", "presence", "health"})
+"""What a server may send at any moment after the welcome."""
 
 MAX_INTEGER: Final = 2**53 - 1
 GUID: Final = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
@@ -302,20 +304,19 @@ class Peer:
                 return frame
 
     def expect(self, type_: str, timeout: float = WAIT, **fields: Any) -> Frame:
-        """The next frame (heartbeats aside) is of this type and has these fields."""
-        ignored = () if type_ == "ping" else ("ping",)
-        frame = self.recv_but(*ignored, timeout=timeout)
+        """The next frame (heartbeats and pushes aside) is of this type and has these fields."""
+        frame = self.recv_but(*(PUSHED - {type_}), timeout=timeout)
         assert frame["type"] == type_, f"expected {type_}, got {brief(frame)}"
         for name, value in fields.items():
             assert same(frame.get(name), value), f"expected {name}={value!r}, got {brief(frame)}"
         return frame
 
     def expect_closed(self, *codes: int, timeout: float = WAIT) -> int:
-        """The next thing (heartbeats aside) is the end, with one of these codes; then TCP's."""
+        """The next thing (heartbeats, pushes aside) is the end, with such a code; then TCP's."""
         frame: Frame | None = None
         code: int | None = None
         try:
-            frame = self.recv_but("ping", timeout=timeout)
+            frame = self.recv_but(*PUSHED, timeout=timeout)
         except PeerClosedError as closed:
             code = closed.code
         assert code in codes, f"expected a close with {codes}, got {brief(frame or code)}"

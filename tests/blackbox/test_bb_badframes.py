@@ -95,8 +95,6 @@ MALFORMED = {
 UNKNOWN = [
     *("bogus", "", "Ping", "ping ", "hello_ok", "joined", "event", "replay", "snapshot"),
     *("skip", "caught_up", "message_ack", "error", "going_away", "\u0000", "t" * 5000),
-    # Not spoken yet, so answered like any other.
-    *("auth", "abort"),
 ]
 
 
@@ -188,6 +186,12 @@ def test_an_unknown_type_is_answered_and_the_connection_lives(
         follower.peer.send(frame)
         error = follower.peer.expect("error", code="unknown_type")
         assert error["message"]
+    follower.live()
+
+
+@pytest.mark.parametrize("frame", [{"type": "abort"}, {"type": "abort", "run_id": "r"}])
+def test_an_abort_is_not_answered(follower: Follower, frame: dict[str, str]) -> None:
+    follower.peer.send(frame)
     follower.live()
 
 

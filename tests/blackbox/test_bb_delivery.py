@@ -176,6 +176,26 @@ def test_a_subscriber_is_in_its_own_welcomes_list(gateway: Gateway) -> None:
     assert one.session_id not in json.dumps(lists)
 
 
+def test_who_comes_and_leaves_is_pushed_to_the_others_of_the_session(gateway: Gateway) -> None:
+    one = gateway.attach()
+    assert {"presence", "health"} <= set(one.welcome["features"]["events"])
+    stranger = gateway.attach()
+    for follower in (one, stranger):
+        follower.catch_up()
+    known = {entry["client_id"] for entry in one.welcome["presence"]}
+    version = one.welcome["presence_version"]
+    two = gateway.attach(handshake(**one.token()))
+    came = {entry["client_id"] for entry in two.welcome["presence"]} - known
+    push = one.peer.expect("presence", from_version=version, left=[])
+    assert {entry["client_id"] for entry in push["joined"]} == came
+    assert push["version"] > version
+    two.peer.cut()
+    push = one.peer.expect("presence", from_version=push["version"], joined=[])
+    assert set(push["left"]) == came
+    stranger.live()
+    assert {frame["type"] for frame in stranger.peer.log} == {"hello_ok", "caught_up", "pong"}
+
+
 def test_acknowledgements_go_only_to_the_connection_that_asked(gateway: Gateway) -> None:
     one = gateway.attach()
     two = gateway.attach(handshake(**one.token()))

@@ -235,7 +235,6 @@ def test_for_ends_after_its_time_connected_or_not(listener: Listener) -> None:
     assert kinds(lines, "retry")
 
 
-@pytest.mark.on_trio
 def test_an_interrupt_ends_it_with_0_in_every_state(listener: Listener) -> None:
     # Waiting for HTTP, for the welcome, for the next attempt.
     tail = Tail(listener.url)

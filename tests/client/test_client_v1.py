@@ -17,7 +17,7 @@ from gatewayproto.actions import (
     Skipped,
     SnapshotReceived,
 )
-from gatewayproto.client import ClientState
+from gatewayproto.client import Client, ClientState
 from gatewayproto.inputs import Resync, Send
 from gatewayproto.versions import VersionRange
 from tests.client.clientlab import HEARTBEAT, Frame, Lab, Told, retry_of, skip
@@ -413,6 +413,64 @@ def test_a_ping_ahead_is_a_gap_too() -> None:
     assert retry_of(told).code == "gap"
 
 
+def back_at_the_hole(lab: Lab, *after: Frame, **fields: Any) -> Told:
+    """Come back where a gap was told, to a server that names no floor."""
+    lab.try_again()
+    lab.server(lab.welcome_v1(**fields))
+    return joined(lab, *after, **fields)
+
+
+def test_a_hole_that_is_there_again_is_named_and_what_lies_above_it_is_had() -> None:
+    lab, _ = fresh(*replays(1, 2))
+    assert lab.server(replay(5), replay(6)).one(Gap) == Gap(expected=3, received=5)
+    told = back_at_the_hole(lab, *replays(5, 7), cursor=7)
+    assert told.of(Gap) == []
+    lost = told.one(Skipped)
+    assert (lost.first, lost.last, lost.reason) == (3, 4, "trimmed")
+    assert seqs(told) == [5, 6, 7]
+    assert not told.closed
+
+
+def test_what_was_only_lost_on_the_way_is_recovered_and_not_passed_over() -> None:
+    lab, _ = fresh(*replays(1, 2))
+    lab.server(replay(5))
+    told = back_at_the_hole(lab, *replays(3, 5), cursor=5)
+    assert (seqs(told), told.of(Skipped)) == ([3, 4, 5], [])
+    assert lab.server(replay(9)).one(Gap) == Gap(expected=6, received=9)
+    told = back_at_the_hole(lab, replay(6), replay(9), cursor=9)
+    assert told.one(Gap) == Gap(expected=7, received=9), "another hole is asked for once more"
+
+
+def test_a_server_that_names_its_floor_is_asked_again() -> None:
+    lab, _ = fresh(*replays(1, 2))
+    lab.server(replay(5))
+    lab.try_again()
+    told = lab.server(lab.welcome_v1(cursor=5, oldest_cursor=1), replay(5))
+    assert told.one(Gap) == Gap(expected=3, received=5)
+    assert told.of(Skipped) == []
+
+
+def test_a_tail_that_never_comes_is_asked_for_once_and_then_named() -> None:
+    lab = Lab()
+    lab.connect()
+    told = lab.server(lab.welcome_v1(cursor=7), {"type": "pong"})
+    assert told.one(Gap) == Gap(expected=1, received=7)
+    assert retry_of(told).code == "gap"
+    told = back_at_the_hole(lab, {"type": "pong"}, cursor=7)
+    assert told.of(Gap) == []
+    lost = told.one(Skipped)
+    assert (lost.first, lost.last, lost.reason) == (1, 7, "trimmed")
+    assert told.one(CaughtUp).cursor == 7
+
+
+def test_a_hole_is_remembered_by_a_client_that_is_saved() -> None:
+    lab, _ = fresh(*replays(1, 2))
+    lab.server(replay(5))
+    state = lab.client.to_state(now=lab.now)
+    lab.client = Client.from_state(lab.config, state, rng=lab.rng, now=lab.now, ids=lab.ids)
+    assert back_at_the_hole(lab, replay(5), cursor=5).one(Skipped).last == 4
+
+
 @pytest.mark.parametrize("resume", [None, HELD_V1])
 def test_a_floor_above_what_is_expected_is_named_and_not_asked_for_again(
     resume: ResumeToken | None,
@@ -539,8 +597,8 @@ def test_the_count_of_attempts_does_not_start_again_at_the_welcome() -> None:
         lab.server(lab.welcome_v1(cursor=0, oldest_cursor=1))
         assert retry_of(lab.close()).attempt == attempt
     lab.try_again()
-    lab.server(lab.welcome_v1(cursor=1, oldest_cursor=1), {"type": "pong"})
-    assert retry_of(lab.close()).attempt == 5
+    told = lab.server(lab.welcome_v1(cursor=1, oldest_cursor=1), {"type": "pong"})
+    assert (told.one(Gap).received, retry_of(told).attempt) == (1, 5)
     lab.try_again()
     lab.server(lab.welcome_v1(cursor=1, oldest_cursor=1), replay(1))
     assert retry_of(lab.close()).attempt == 1

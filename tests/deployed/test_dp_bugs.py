@@ -50,11 +50,6 @@ CLIENT_BUGS = {
     "the client hands on what lies beyond a gap": Edit(
         "_client_live:take_event", "if frame.seq > expected:", "if False:"
     ),
-    "the client writes again to a new session": Edit(
-        "_client_core:ClientCore.attach",
-        'if not attach.resumed or attach.resync_reason == "epoch_changed":',
-        'if attach.resync_reason == "epoch_changed":',
-    ),
 }
 
 

@@ -136,10 +136,6 @@ async def for_some_heartbeats(
             await follow(server, judge, 0, enough=enough)
 
 
-@pytest.mark.xfail(
-    raises=AssertionError,
-    reason="it is not asked for before the next event shows that it is missing",
-)
 @pytest.mark.parametrize(
     ("kind", "visits"),
     [
@@ -190,9 +186,6 @@ def test_a_hole_that_its_server_does_not_name_is_told_and_never_passed_over() ->
     assert judge.told.skips or judge.position == 3
 
 
-@pytest.mark.xfail(
-    raises=AssertionError, reason="without a floor in the welcome the client asks again for ever"
-)
 def test_what_lies_above_such_a_hole_is_had() -> None:
     _, lines = hole(10)
     assert is_end(lines[-1])

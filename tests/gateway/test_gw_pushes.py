@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gatewayproto import GatewayConfig
-from gatewayproto.actions import SendFrames, SubscriberJoined, SubscriberLeft
-from gatewayproto.inputs import SetHealth, TimerExpired
+from gatewayproto.actions import SendFrames, SessionExpired, SubscriberJoined, SubscriberLeft
+from gatewayproto.inputs import CloseSession, SetHealth, TimerExpired
 from tests.gateway.gwworld import PUSHES, Frame, Peer, World, kinds, only, seqs
 
 
@@ -494,3 +494,19 @@ def test_pushes_applied_to_the_welcome_give_the_true_list(
         if peer in living and made:
             health = [f["version"] for f in peer.frames if f["type"] == "health"]
             assert [peer.welcome["health_version"], *health][-1] == made
+
+
+def test_list_of_a_session_that_ends_in_the_same_turn_is_told_to_nobody() -> None:
+    """A clock that jumps makes due at once: the push, the window of a closed session, a stall."""
+    world = World.make(resume_window=5.0, stall_timeout=8.0, send_window=1, heartbeat=1e6)
+    reader = world.connect()
+    slow = world.connect(session_id=reader.session_id, auto=False)
+    world.publish(reader.session_id)
+    world.advance(6.0)
+    world.give(CloseSession(session_id=reader.session_id))
+    assert reader.closed
+    assert not slow.closed
+    world.now += 60.0
+    world.give(TimerExpired())
+    assert slow.code == 4002
+    assert len(world.hear(SessionExpired)) == 1

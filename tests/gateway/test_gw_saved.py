@@ -77,7 +77,9 @@ def make_input(  # noqa: C901, PLR0911, PLR0912 -- one arm for each kind of inpu
                 fields["start"] = "snapshot"
             return FrameReceived(connection, encode(handshake("hello", 1 + b % 2, **fields)))
         case 3 | 4:
-            return Accept(connection=connection, principal=None if b < 8 else "p")
+            good_for = 1.0 + b if code == 4 else None
+            principal = None if b < 8 else "p"
+            return Accept(connection=connection, principal=principal, expires_in=good_for)
         case 5 | 6:
             fields = {"run_id": "rs"[a % 2], "data": {"text": "t" * 50 * b}}
             return Publish(session_id=session_id, event=make_event(count, transient=True, **fields))
@@ -96,10 +98,10 @@ def make_input(  # noqa: C901, PLR0911, PLR0912 -- one arm for each kind of inpu
                 {"type": "resync"},
                 {"type": "message", "content": "c", "request_id": f"r{a}"},
                 {"type": "message", "content": "c", "reply_to": f"e{a}"},
-                {"type": "dance"},
+                {"type": "abort", "run_id": "r"} if a > 5 else {"type": "dance"},
                 {"type": 5},
                 {"type": "leave"},
-                {"type": "pong"},
+                {"type": "auth", "token": f"t{a}"} if a > 3 else {"type": "pong"},
                 {"type": "message", "content": "d", "request_id": f"r{a}"},
             ]
             return FrameReceived(connection, encode(frames[b]))

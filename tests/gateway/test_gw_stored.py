@@ -121,7 +121,7 @@ def test_new_epoch_is_stored_before_anybody_hears_of_it() -> None:
     back = world.peers[max(world.peers)]
     assert back.frames == []
     (record,) = world.records[stored:]
-    assert (record.number, record.record["kind"]) == (3, "session")
+    assert (record.number, record.record["kind"]) == (3, "epoch")
     world.confirm()
     assert kinds(back.take())[:2] == ["hello_ok", "snapshot"]
     assert back.epoch == record.record["epoch"]
@@ -131,7 +131,7 @@ def test_new_epoch_is_stored_before_anybody_hears_of_it() -> None:
     assert (third.epoch, third.welcome["resync_required"]) == (back.epoch, False)
 
 
-def test_session_that_was_recovered_is_given_whole_before_its_next_record() -> None:
+def test_new_epoch_of_a_session_is_its_next_record() -> None:
     world = ahead()
     peer = world.connect()
     world.publish(peer.session_id)
@@ -139,8 +139,25 @@ def test_session_that_was_recovered_is_given_whole_before_its_next_record() -> N
     world.publish(peer.session_id)
     world.publish(peer.session_id)
     assert [(each.number, each.record["kind"]) for each in world.records[2:]] == [
-        *((3, "session"), (4, "event"), (5, "event"))
+        *((3, "epoch"), (4, "event"), (5, "event"))
     ]
+
+
+def test_new_epochs_of_all_sessions_are_stored_as_soon_as_the_timer_fires() -> None:
+    """Or a store that was broken once would pass for unbroken after the next crash."""
+    world = ahead()
+    peers = [world.connect(), world.connect()]
+    world.crash(unbroken=False)
+    assert world.gateway.next_deadline == world.now
+    world.restore()
+    world.advance(0)
+    assert world.gateway.next_deadline == world.now + world.config.resume_window
+    assert [each.record["kind"] for each in world.records] == ["opened"] * 2 + ["epoch"] * 2
+    world.crash()
+    assert world.gateway.next_deadline == world.now + world.config.resume_window
+    for peer in peers:
+        back = again(world, peer, 0)
+        assert back.welcome["resync_reason"] == "epoch_changed"
 
 
 def test_who_waits_for_a_recovered_session_keeps_it_alive() -> None:
@@ -311,6 +328,7 @@ def test_whole_state_may_be_recovered_too_and_is_stored_before_anybody_is_welcom
     assert info.epoch != peer.epoch
     assert [each.request_id for each in world.gateway.pending(peer.session_id)] == ["r"]
     world.late = False
+    world.advance(0)
     back = world.connect(session_id=peer.session_id, epoch=info.epoch, since=1)
     assert seqs(back.take()) == [2]
     assert (world.records[-1].number, world.records[-1].record["kind"]) == (6, "session")

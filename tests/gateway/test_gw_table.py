@@ -203,8 +203,8 @@ def ahead(state: State) -> tuple[World, Peer]:
     """The store is late with an answer, and another one has taken its room meanwhile."""
     world = World.make(write_ahead=True, send_window=1, answer_window=64)
     peer = arrive(world, state, auto=False)
+    world.late = True
     if state in {State.LIVE_V1, State.LIVE_V2}:
-        world.late = True
         peer.send("message", content="hi", request_id="q")
         peer.send("ping", nonce="some")
     return world, peer
@@ -212,7 +212,7 @@ def ahead(state: State) -> tuple[World, Peer]:
 
 def recovered_to_build(state: State) -> tuple[World, Peer]:
     """The session is one that was stored, and its snapshots are the application's to build."""
-    return recovered(state, application_snapshots=True)
+    return recovered(state, application_snapshots=True, snapshot_timeout=100.0)
 
 
 def recovered(state: State, **options: Any) -> tuple[World, Peer]:
@@ -221,6 +221,8 @@ def recovered(state: State, **options: Any) -> tuple[World, Peer]:
     before = world.connect()
     world.publish(before.session_id, data={"text": "x" * 2000})
     world.crash(unbroken=False)
+    world.late = state is State.STORING
+    world.give(TimerExpired())  # gives the new epoch to be stored
     peer = world.open()
     if state is State.OPENING:
         return world, peer
@@ -228,7 +230,6 @@ def recovered(state: State, **options: Any) -> tuple[World, Peer]:
     if world.config.application_snapshots:
         named["start"] = "snapshot"
     world.give(FrameReceived(peer.number, encode(handshake("hello", 1, **named))))
-    world.late = True
     if state is not State.JOINING:
         world.accept(peer)
     return world, peer

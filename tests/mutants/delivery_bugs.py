@@ -92,8 +92,9 @@ DELIVERY_BUGS: Final = (
         edits(
             Edit(
                 "delivery:Delivery._send_entries",
-                "for frame in self._owed(session):",
-                "replaying = self.position < self.replay_until\nfor frame in self._owed(session):",
+                "for kind, frame in self._owed(session):",
+                "replaying = self.position < self.replay_until\n"
+                "for kind, frame in self._owed(session):",
             ),
             Edit(
                 "delivery:Delivery._send_entries",
@@ -102,7 +103,7 @@ DELIVERY_BUGS: Final = (
                 "    for entry in session.journal.after(self.replay_until):\n"
                 "        frame = self._frame(entry)\n"
                 "        if self.credit.room_for(len(frame)):\n"
-                "            self._send(frame, pumped, now)\n"
+                '            self._send("event", frame, pumped, now)\n'
                 "return _Turn.HEAD",
             ),
         ),

@@ -11,7 +11,9 @@ import pytest
 from attrs import field, frozen
 
 from gatewayproto.testing import simulator
+from gatewayproto.testing.any_peer.client import ABOUT as CLIENT_ABOUT
 from gatewayproto.testing.any_peer.client import run_client
+from gatewayproto.testing.any_peer.gateway import ABOUT as GATEWAY_ABOUT
 from gatewayproto.testing.any_peer.gateway import run_gateway
 from gatewayproto.testing.choices import Seeded
 from gatewayproto.testing.explorer.bounds import BOUNDS, SUITE
@@ -142,29 +144,35 @@ class Seeds:
         return None
 
 
-def _any_peer(side: Side, seed: int) -> object:
+def _any_peer(side: Side, seed: int, about: str) -> object:
     """The machine with the bug, alone against any peer."""
-    return (run_client if side == "client" else run_gateway)(Seeded(seed))
+    return (run_client if side == "client" else run_gateway)(Seeded(seed), about=about)
 
 
 @frozen
 class Alone:
-    """Each machine alone, by seed; the bug's side says which."""
+    """Each machine alone, by kind of run and seed; the bug's side says which machine."""
 
     name: str
-    count: int
+    runs: Mapping[str, int]
     sides: frozenset[Side] = BOTH
     is_quick: bool = True
 
     def search(self, side: Side) -> Catch | None:
-        tries = (self.repeat(f"{side} {seed}") for seed in range(self.count))
-        return next(filter(None, tries), None)
+        hows = (
+            " ".join(filter(None, (side, kind, str(seed))))
+            for kind, count in self.runs.items()
+            if kind in (CLIENT_ABOUT if side == "client" else GATEWAY_ABOUT)
+            for seed in range(count)
+        )
+        return next(filter(None, map(self.repeat, hows)), None)
 
     def repeat(self, how: str) -> Catch | None:
-        side, _, seed = how.partition(" ")
+        side, *kind, seed = how.split(" ")
         assert side in {"client", "gateway"}
+        at: Side = "client" if side == "client" else "gateway"
         try:
-            _any_peer("client" if side == "client" else "gateway", int(seed))
+            _any_peer(at, int(seed), "".join(kind))
         except Violation as violation:
             return Catch(violation.prop, how)
         return None
@@ -215,8 +223,19 @@ LAYERS: Final[dict[str, Layer]] = {
             own={"gateway": "tests/gateway", "client": "tests/client"},
         ),
         Tests("state machine", ("tests/testing/test_state_machine.py",)),
-        Seeds("simulator", BOTH, {"swarm": 1_000, "building": 500, "rates": 100}),
+        Seeds(
+            "simulator",
+            BOTH,
+            {
+                "swarm": 1_000,
+                "pushes": 300,
+                "endings": 500,
+                "stored": 200,
+                "building": 500,
+                "rates": 100,
+            },
+        ),
         Explorer("explorer"),
-        Alone("any peer", 1_000),
+        Alone("any peer", {"": 1_000, "pushes": 300, "endings": 500}),
     )
 }

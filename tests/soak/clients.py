@@ -20,6 +20,7 @@ from tests.soak.memory import collect_regularly
 from tests.soak.record import Log
 from tests.soak.setting import Setting
 from tests.soak.tab import Surroundings, Tab
+from tests.soak.watched import forget_frames
 
 PATIENCE = 60.0
 """Seconds that anything may take to come about, faults or not."""
@@ -185,7 +186,7 @@ async def _run(setting: Setting, address: str, log: Log) -> None:
     around = Surroundings(adapter, f"ws://{address}/ws", log, setting.watched)
     load = Load(setting, around)
     async with anyio.create_task_group() as group:
-        group.start_soon(collect_regularly)
+        group.start_soon(collect_regularly, forget_frames)
         await load.run()
         group.cancel_scope.cancel()
     counts = {"sessions": load.lives, **around.counts}

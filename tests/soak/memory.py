@@ -2,7 +2,7 @@
 
 import gc
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -12,21 +12,22 @@ from attrs import frozen
 MIB: Final = 1024 * 1024
 LEAST: Final = 8 * MIB
 SHARE: Final = 0.1
-SHORTEST: Final = 30.0
+SHORTEST: Final = 120.0
 """Seconds after the warm-up without which nothing is said of growth."""
 
 
 _COLLECTS_EVERY: Final = 5.0
 
 
-async def collect_regularly() -> None:
-    """Free what only refers to itself, every few seconds, until cancelled.
+async def collect_regularly(first: Callable[[], object] = lambda: None) -> None:
+    """Free what only refers to itself, every few seconds, until cancelled; before it call `first`.
 
     Python leaves it there for a minute and longer, which would show as growth. What is measured is
     what is held.
     """
     while True:
         await anyio.sleep(_COLLECTS_EVERY)
+        first()
         gc.collect()
 
 

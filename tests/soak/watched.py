@@ -9,9 +9,16 @@ from gatewayproto.client import Client
 from gatewayproto.config import ClientConfig
 from gatewayproto.inputs import ClientInput
 from gatewayproto.testing.monitors import Monitors
+from gatewayproto.testing.monitors.wire import decode, read, read_loosely
 from gatewayproto.testing.steps import WORLD, ClientAdded, Setup, Step, Violation
 
 _NAME = "tab"
+
+
+def forget_frames() -> None:
+    """Let go of the frames that the monitors remember: it is not their memory that is measured."""
+    for remembering in (decode, read, read_loosely):
+        remembering.cache_clear()
 
 
 class WatchedClient(Client):

@@ -29,10 +29,11 @@ from gatewayproto.inputs import (
     FrameReceived,
     Publish,
     Reject,
+    SetHealth,
     TimerExpired,
 )
 from gatewayproto.testing.reference import compact, event_object, event_v1, fold
-from gatewayproto.testing.steps import WORLD, Restarted, Saved, Setup
+from gatewayproto.testing.steps import WORLD, Restarted, Rested, Saved, Setup
 from tests.testing.handmade import Script, event, event_frame, frame, welcome
 
 LIMITS: dict[str, Any] = {
@@ -49,6 +50,7 @@ LIMITS: dict[str, Any] = {
     "answer_window": 1024,
     "max_lags": 1,
     "max_sessions": 3,
+    "push_interval": None,
 }
 
 FIRST = event(1)
@@ -120,9 +122,11 @@ def numbered(seq: int, session: str = "s") -> Published:
     return Published(session_id=session, seq=seq, event_id=f"e{seq}")
 
 
-def drain(run: Script, number: int, label: str = "", *actions: Any, size: int = 0) -> None:
+def drain(
+    run: Script, number: int, label: str = "", *actions: Any, size: int = 0, **how: Any
+) -> None:
     """The transport takes everything that it was given by now, or so much."""
-    run.gateway(label, Drained(number, size or owed(run, number)), *actions)
+    run.gateway(label, Drained(number, size or owed(run, number)), *actions, **how)
 
 
 def owed(run: Script, number: int) -> int:
@@ -521,3 +525,82 @@ def two_sessions(**options: Any) -> Script:
 def plain_event(number: int) -> dict[str, Any]:
     """An event of the log as its clients see it."""
     return event_object(LOG[number - 1])
+
+
+def entry(number: int) -> dict[str, Any]:
+    """A client in a list of who is connected."""
+    return {"client_id": f"k{number}", "agent_id": "agent", "connected_at": 0.0}
+
+
+def presence(version: int, **fields: Any) -> bytes:
+    """A push of who is connected."""
+    return frame("presence", version=version, **fields)
+
+
+def pushes(**options: Any) -> Script:
+    """Two come and one leaves, the health changes, and credentials run out."""
+    run = script(options, push_interval=1.0)
+    ask(run, 1)
+    run.gateway(
+        "first",
+        Accept(connection=1, principal="p"),
+        SessionOpened(session_id="s", agent_id="agent", principal="p"),
+        joined(1),
+        send(1, welcome(presence=[entry(1)]), frame("caught_up", cursor=0)),
+    )
+    drain(run, 1)
+    ask(run, 2, session_id="s", epoch="E", since=0)
+    listed = [entry(1), entry(2)]
+    run.gateway(
+        "second",
+        Accept(connection=2, principal="p", expires_in=8.0),
+        joined(2, resumed=True),
+        send(
+            2,
+            resumed(0, cursor=0, presence=listed, presence_count=2, presence_version=2),
+            frame("caught_up", cursor=0),
+        ),
+        deadline=run.now,
+    )
+    drain(run, 2, deadline=run.now)
+    change = presence(2, from_version=1, joined=[entry(2)], left=[])
+    run.gateway("change", TimerExpired(), send(1, change), deadline=run.now + 1.0)
+    run.now += 0.5
+    ask(run, 3, session_id="s", epoch="E", since=0)
+    run.gateway(
+        "third",
+        Accept(connection=3, principal="p"),
+        joined(3, resumed=True),
+        send(
+            3,
+            resumed(0, cursor=0, presence=None, presence_count=3, presence_version=3),
+            frame("caught_up", cursor=0),
+        ),
+        deadline=run.now + 0.25,
+    )
+    drain(run, 3, deadline=run.now + 0.25)
+    run.now += 0.25
+    whole = [*listed, entry(3)]
+    run.gateway(
+        "more",
+        TimerExpired(),
+        send(1, presence(3, from_version=2, joined=[entry(3)], left=[])),
+        send(2, presence(3, entries=whole)),
+        deadline=run.now + 7.0,
+    )
+    run.gateway("set", SetHealth(health={"ok": True}), deadline=run.now)
+    told = frame("health", version=1, health={"ok": True})
+    run.gateway("health", TimerExpired(), send((1, 2, 3), told), deadline=run.now + 7.0)
+    run.now += 7.0
+    run.gateway(
+        "expired",
+        TimerExpired(),
+        CloseConnection(2, 4006, "auth_expired"),
+        left(2),
+        send(1, presence(4, from_version=3, joined=[], left=["k2"])),
+        send(3, presence(4, presence_count=2)),
+    )
+    drain(run, 1)
+    run.now += 2.0
+    run.add("rest", WORLD, Rested())
+    return run

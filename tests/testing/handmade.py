@@ -145,7 +145,8 @@ class Script:
 
 
 def _is_action(value: object) -> bool:
-    kinds = {"SendFrames", "SendFrame", "CloseConnection", "OpenTransport", "CloseTransport"}
+    kinds = {"SendFrames", "CloseConnection", "Persist"}
+    kinds |= {"SendFrame", "OpenTransport", "CloseTransport"}
     return type(value).__name__ in kinds
 
 

@@ -14,6 +14,7 @@ from gatewayproto.client import Client
 from gatewayproto.config import ClientConfig, GatewayConfig
 from gatewayproto.gateway import Gateway
 from gatewayproto.inputs import ClientInput, GatewayInput
+from gatewayproto.records import Stored
 from gatewayproto.testing.machines import Outcome
 from gatewayproto.testing.recording import Recording
 from gatewayproto.testing.replaying import Replay, replay
@@ -66,6 +67,9 @@ class Recorded:
 
     def restart(self, kind: Restart, now: float) -> float | None:
         raise NotImplementedError(kind, now)
+
+    def recover(self, stored: Stored, now: float, *, unbroken: bool) -> float | None:
+        raise NotImplementedError(stored, now, unbroken)
 
     def pending(self, session_id: str) -> tuple[MessageReceived, ...]:
         raise NotImplementedError(session_id)

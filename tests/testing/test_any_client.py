@@ -1,6 +1,7 @@
 """A client alone is right against any server, and the layer that shows it sees what is wrong."""
 
 from collections import Counter
+from functools import partial
 
 import pytest
 from hypothesis import given, settings
@@ -10,7 +11,7 @@ from gatewayproto.testing.any_peer.runs import Broken, Run, survey
 from gatewayproto.testing.choices import Choices, Recorded, Seeded
 from gatewayproto.testing.monitors import missing_witnesses
 from gatewayproto.testing.strategies import choices
-from tests.mutants.catalog import MUTANTS
+from tests.mutants.catalog import ABOUT, MUTANTS
 from tests.mutants.patching import applied
 
 SEEDS = 300
@@ -57,6 +58,18 @@ def test_every_two_letters_in_every_state(state: str) -> None:
     assert len(witnessed) > 5
 
 
+PUSH_WITNESSES = {
+    *("a presence of no form", "an old presence", "a change of an unknown list"),
+    *("P15 asks for a token", "P15 tries a newer token", "sent auth", "sent abort"),
+    "mistake: an abort that the server would not take",
+}
+
+
+def test_presence_health_and_credentials_are_taken_as_specified() -> None:
+    seen = survey(partial(run_client, about="pushes"), range(150))
+    assert PUSH_WITNESSES - set(seen.witnessed) == set()
+
+
 @pytest.mark.deep
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("state", STATES)
@@ -79,7 +92,7 @@ def test_a_run_is_its_choices() -> None:
 def broken(mutant: str) -> Broken:
     """The first run that shows a known bug."""
     with applied(MUTANTS[mutant]), pytest.raises(Broken) as found:
-        survey(run_client, range(300))
+        survey(partial(run_client, about=ABOUT.get(mutant, "")), range(300))
     return found.value
 
 

@@ -1,6 +1,7 @@
 """A gateway alone is right against any peers, and the layer that shows it sees what is wrong."""
 
 from collections import Counter
+from functools import partial
 
 import pytest
 from hypothesis import given, settings
@@ -10,8 +11,9 @@ from gatewayproto.testing.any_peer.runs import Broken, Run, survey
 from gatewayproto.testing.choices import Choices, Recorded, Seeded
 from gatewayproto.testing.monitors import missing_witnesses
 from gatewayproto.testing.strategies import choices
-from tests.mutants.catalog import MUTANTS
+from tests.mutants.catalog import ABOUT, MUTANTS
 from tests.mutants.patching import applied
+from tests.mutants.store_bugs import WRITE_AHEAD_BUGS
 
 SEEDS = 350
 DEEP = ("in a snapshot's parts", "live")
@@ -51,6 +53,28 @@ def test_whatever_the_peers_do_the_gateway_does_what_is_specified() -> None:
     assert missing_witnesses(seen.witnessed, "gateway") == []
 
 
+PUSH_SEEDS = 200
+PUSH_WITNESSES = {
+    *("P14 change pushed", "P14 list pushed", "P14 count pushed", "P14 health pushed"),
+    *("P17 credentials expired", "a change and back is not pushed", "a push waits for room"),
+    *("a push to one who lags waits", "a push that waited", "a health too large for its client"),
+    *("renewed", "renewed unasked", "a token waits", "another principal's credentials"),
+    *("ended by the application", "told AuthRequested", "told AbortRequested", "closed 4006"),
+    *("mistake: credentials that are good for no time", "swapped"),
+}
+
+
+def test_presence_health_and_credentials_are_told_as_specified() -> None:
+    seen = survey(partial(run_gateway, about="pushes"), range(PUSH_SEEDS))
+    assert PUSH_WITNESSES - set(seen.witnessed) == set()
+
+
+@pytest.mark.deep
+@pytest.mark.timeout(1800)
+def test_many_more_pushes() -> None:
+    survey(partial(run_gateway, about="pushes"), range(PUSH_SEEDS, PUSH_SEEDS + 10_000))
+
+
 @pytest.mark.deep
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("first", range(0, 40_000, 10_000))
@@ -84,9 +108,18 @@ def test_a_run_is_its_choices() -> None:
     assert run_gateway(Recorded(run.trace)).steps == run.steps
 
 
-@pytest.mark.parametrize("mutant", [each for each in MUTANTS if MUTANTS[each].at == "gateway"])
+STORELESS = [
+    mutant.id
+    for mutant in MUTANTS.values()
+    if mutant.at == "gateway" and mutant not in WRITE_AHEAD_BUGS
+]
+"""The bugs of gateways that have no store: any peer's gateway has none."""
+
+
+@pytest.mark.parametrize("mutant", STORELESS)
 def test_known_bugs_of_gateways_are_seen_without_a_client(mutant: str) -> None:
+    about = ABOUT.get(mutant, "")
     with applied(MUTANTS[mutant]), pytest.raises(Broken) as found:
-        survey(run_gateway, range(300))
+        survey(partial(run_gateway, about=about), range(300))
     assert found.value.text in str(found.value)
     assert isinstance(found.value.run, Run)

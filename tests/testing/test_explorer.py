@@ -44,6 +44,8 @@ LEAST: Final = {
     "attempts": 2_000,
     "clock": 10_000,
     "strangers": 8_000,
+    "closing": 8_000,
+    "draining": 10_000,
     "versions": 300,
 }
 """Distinct states of each bound, at the least."""

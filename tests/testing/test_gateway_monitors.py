@@ -56,6 +56,7 @@ RUNS: dict[str, Callable[..., Script]] = {
         scripts.clock,
         scripts.version_1,
         scripts.two_sessions,
+        scripts.pushes,
     )
 }
 
@@ -170,6 +171,29 @@ WRONG: list[tuple[str, str, str, Change]] = [
     ("P14", "two_sessions", "garbage", sent("error", request_id="s")),
     ("P14", "two_sessions", "other", sent("hello_ok", presence_count=2)),
     ("P14", "two_sessions", "event 1", also(CloseConnection(2, 1000))),
+    # P14: what is pushed.
+    ("P14", "pushes", "change", sent("presence", version=1)),
+    ("P14", "pushes", "change", sent("presence", version=3)),
+    ("P14", "pushes", "change", sent("presence", from_version=0)),
+    ("P14", "pushes", "change", sent("presence", joined=[])),
+    ("P14", "pushes", "change", sent("presence", joined=[scripts.entry(2), scripts.entry(9)])),
+    ("P14", "pushes", "change", sent("presence", left=["k1"])),
+    ("P14", "pushes", "change", sent("presence", left=["k9"])),
+    ("P14", "pushes", "change", also(send(2, scripts.presence(3, entries=[])))),
+    ("P14", "pushes", "more", sent("presence", entries=[scripts.entry(1)], from_version=None)),
+    ("P14", "pushes", "more", sent("presence", presence_count=2, joined=None, left=None,
+        from_version=None, entries=None)),
+    ("P14", "pushes", "more", also(
+        send(3, scripts.presence(4, from_version=3, joined=[], left=[]))
+    )),
+    ("P14", "pushes", "third", sent("hello_ok", presence_version=2)),
+    ("P14", "pushes", "health", sent("health", version=0)),
+    ("P14", "pushes", "health", sent("health", health={})),
+    ("P14", "pushes", "set", also(send(1, frame("health", version=1, health={"ok": True})))),
+    ("P14", "version_1", "event 1", also(send(1, frame("health", version=1, health={})))),
+    ("P14", "delivery", "event 1", also(send(1, scripts.presence(2, entries=[])))),
+    # P15: the list is known at rest.
+    ("P15", "pushes", "expired", unsent("presence")),
     # P16: no snapshot that nothing called for.
     ("P16", "delivery", "event 2", also(send(1, snapshot("lagged", 2)))),
     ("P16", "delivery", "event 2", also(
@@ -180,6 +204,11 @@ WRONG: list[tuple[str, str, str, Change]] = [
     ("P17", "decisions", "late hello", both(instead(), at(1.0))),
     ("P17", "delivery", "event 1", also(CloseConnection(1, 1000))),
     ("P17", "two_sessions", "pong", waits(None)),
+    ("P17", "pushes", "expired", instead()),
+    ("P17", "pushes", "second", waits(30.0)),
+    ("P17", "pushes", "health", also(
+        CloseConnection(2, 4006, "auth_expired")
+    )),
 ]  # fmt: skip
 
 
@@ -196,6 +225,8 @@ UNDER_OTHER_LIMITS = [
     ("P4", "decisions", {"handshake_timeout": 20.0}),
     ("P4", "delivery", {"protocol_strict": True, "versions": VersionRange(1, 1)}),
     ("P17", "clock", {"heartbeat": 48.0}),
+    ("P14", "pushes", {"push_interval": None}),
+    ("P14", "pushes", {"push_interval": 2.0}),
 ]
 
 

@@ -28,6 +28,7 @@ from gatewayproto.inputs import (
     Drained,
     FrameReceived,
     GatewayInput,
+    Persisted,
     Publish,
     Send,
     SetHealth,
@@ -226,6 +227,31 @@ def test_a_token_of_the_upgrade_is_replaced_and_still_presented(token: str) -> N
         assert len(token) < 3 or not holds(log, token)
 
 
+def test_a_token_that_comes_in_band_is_replaced_and_judged_again() -> None:
+    hello = frame({"type": "hello", "agent_id": "a", "protocol_min": 2, "protocol_max": 2})
+    first, second = "first-Secret", "second-Secret"
+    log = record_gateway(
+        CONFIG,
+        [
+            (0.0, ConnectionOpened(connection=1)),
+            (0.0, hello),
+            (0.0, Accept(connection=1, principal=first, expires_in=8.0)),
+            (1.0, frame({"type": "auth", "token": first})),
+            (1.0, frame({"type": "auth", "token": second})),
+            (1.0, frame({"type": "abort", "run_id": "r"})),
+            (2.0, Accept(connection=1, principal=first, expires_in=4.0)),
+            (6.0, TimerExpired()),
+        ],
+    )
+    judged = [asked["join"]["token"] for asked in replayed_events(log, "AuthRequested")]
+    assert [len(token) for token in judged] == [len(first), len(second)]
+    assert replayed(log).same
+    assert not holds(log, first)
+    assert not holds(log, second)
+    assert replayed_events(log, "AbortRequested")
+    assert replayed_events(log, "SubscriberLeft")
+
+
 def test_an_unknown_scheme_and_every_other_header_is_replaced_as_well() -> None:
     secret = "Zm9vOmJhcg"
     for value in (f"Basic {secret}", secret, "Bearer", "Bearer ", ""):
@@ -407,6 +433,30 @@ OPEN: list[tuple[float, GatewayInput]] = [
     (0.0, frame(HELLO)),
     (0.0, Accept(connection=1)),
 ]
+
+
+def test_what_is_to_be_stored_is_recorded_by_its_kind_alone() -> None:
+    """Its content was given and sent; a replay gives the records of what stands for it."""
+    message = {"type": "message", "content": "said in confidence", "request_id": "r"}
+    slot = RecordedMachines().gateway(evolve(CONFIG, write_ahead=True, checkpoint_every=2))
+    for now, input_ in OPEN[:2]:
+        slot.handle(input_, now)
+    slot.handle(Accept(connection=1, principal="of-the-operator"), 0.0)
+    session_id = slot.machine.session_ids[0]  # type: ignore[union-attr] # it is a gateway
+    slot.handle(Persisted(session_id=session_id, number=1), 0.0)
+    slot.handle(frame(message), 0.0)
+    slot.handle(Persisted(session_id=session_id, number=2), 0.0)
+    log = slot.log
+    assert not holds(log, "of-the-operator")
+    assert not holds(log, session_id)
+    kinds = [
+        action["Persist"]["record"]
+        for line in log.splitlines()[1:]
+        for action in json.loads(line)["actions"]
+        if "Persist" in action
+    ]
+    assert kinds == [{"kind": "opened"}, {"kind": "message"}, {"kind": "session"}]
+    assert replayed(log).same
 
 
 # -- snapshots --------------------------------------------------------------------------------

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from gatewayproto.testing.campaign import campaign
 from gatewayproto.testing.choices import Choices
 from gatewayproto.testing.monitors import missing_witnesses
-from gatewayproto.testing.profiles import BUILDING, FAULTS, NAMES, RATES
+from gatewayproto.testing.profiles import BUILDING, FAULTS, NAMES, PUSHES, RATES
 from gatewayproto.testing.simulator import Failure, replay, run, shrink, simulate
 from gatewayproto.testing.strategies import choices
 from tests.testing.broken import resume_below_the_floor
@@ -23,6 +23,15 @@ def test_a_thousand_worlds_keep_every_property_and_witness_each() -> None:
 @pytest.mark.parametrize("profile", NAMES)
 def test_every_profile_keeps_every_property(profile: str) -> None:
     assert campaign(profile, range(5_000, 5_020)).broken == ()
+
+
+def test_worlds_with_pushes_witness_them() -> None:
+    result = campaign("pushes", range(40))
+    assert result.broken == ()
+    forms = {f"P14 {form} pushed" for form in ("change", "list", "count", "health")}
+    forms.add("P14 knows the list at rest")
+    assert forms | {"P17 credentials expired", "P15 tries a newer token"} <= result.witnessed.keys()
+    assert {kind.value for kind in PUSHES} <= result.happened.keys()
 
 
 def test_worlds_whose_application_builds_the_snapshots_witness_every_way_it_may_go() -> None:

@@ -197,7 +197,7 @@ def test_a_peer_that_takes_slowly_is_not_one_that_takes_nothing() -> None:
 def test_a_peer_that_reads_may_ask_much_at_once() -> None:
     async def main() -> None:
         count = 10_000
-        async with Hall.of(Recorder()) as hall:
+        async with Hall.of(Recorder(), GatewayConfig(frame_rate=None)) as hall:
             # Who always takes everything at once is not counted as one that does not read, however
             # much a single read brings.
             mine, theirs = trio.testing.memory_stream_pair()
@@ -237,7 +237,7 @@ def test_who_is_closed_for_a_fault_may_send_to_the_end() -> None:
 def test_a_peer_that_asks_for_ever_and_reads_nothing_is_closed() -> None:
     async def main() -> None:
         application = Recorder()
-        async with Hall.of(application, close_timeout=1.0) as hall:
+        async with Hall.of(application, GatewayConfig(frame_rate=None), close_timeout=1.0) as hall:
             talker, _ = await hall.talker()
             for _ in range(200):
                 if application.of(SubscriberLeft):

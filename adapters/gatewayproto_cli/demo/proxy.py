@@ -55,6 +55,8 @@ class Proxy:
         self._planned: _PlannedCut | None = None
         self._retired = False
         self._links: set[_Link] = set()
+        self._running: anyio.CancelScope | None = None
+        self._stopped = anyio.Event()
 
     @property
     def port(self) -> int:
@@ -63,17 +65,21 @@ class Proxy:
         return port
 
     async def run(self, *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
-        """Listen until it is cancelled; then everything is cut."""
-        # A task that is cancelled before it begins closes nothing.
-        with self._listener, contextlib.ExitStack() as accepted:
-            self._listener.setblocking(False)
-            async with anyio.create_task_group() as links:
-                task_status.started()
-                while True:
-                    await anyio.wait_readable(self._listener)
-                    with contextlib.suppress(BlockingIOError, ConnectionError):
-                        client = accepted.enter_context(self._listener.accept()[0])
-                        links.start_soon(self._serve, client)
+        """Listen until it is told to stop; then everything is cut."""
+        try:
+            # A task that is cancelled before it begins closes nothing.
+            with self._listener, contextlib.ExitStack() as accepted:
+                self._listener.setblocking(False)
+                async with anyio.create_task_group() as links:
+                    self._running = links.cancel_scope
+                    task_status.started()
+                    while True:
+                        await anyio.wait_readable(self._listener)
+                        with contextlib.suppress(BlockingIOError, ConnectionError):
+                            client = accepted.enter_context(self._listener.accept()[0])
+                            links.start_soon(self._serve, client)
+        finally:
+            self._stopped.set()
 
     # -- what it may be told ------------------------------------------------------------------
 
@@ -97,6 +103,12 @@ class Proxy:
     def retire(self) -> None:
         """Count no more: whatever ends now, ends in order."""
         self._retired = True
+
+    async def stop(self) -> None:
+        """End `run`, if it runs, and wait until all sockets are closed."""
+        if self._running is not None:
+            self._running.cancel()
+            await self._stopped.wait()
 
     def passed(self) -> int:
         """Bytes that the present link has passed to the client."""

@@ -132,6 +132,8 @@ class Stage:
         try:
             if self._client is not None:
                 await self._client.aclose()
+            # Nobody comes any more when the gateway closes.
+            await self.proxy.stop()
             if self._running_server is not None:
                 await self._running_server.close()
         finally:

@@ -56,6 +56,7 @@ class Book:
         self.phase = "idle"
         self.name: str | None = None
         self.position = resume
+        self.hole: ResumeToken | None = None
         self.taken = 0 if resume is None else resume.cursor
         self.token = config.token
         self.opened = 0
@@ -257,6 +258,11 @@ class Book:
         else:
             self.give_up("malformed_frame", 1002)
 
+    def _is_untried(self, link: Link) -> bool:
+        """Whether there is a token that the server cannot have judged when it closed."""
+        grace = min(self.heartbeat, self.config.handshake_timeout)
+        return link.new_token and (link.presented is None or self.now < link.presented + grace)
+
     def end(self, ending: Ending) -> None:
         """The connection is over; go on as its ending says."""
         link = self.linked
@@ -269,7 +275,7 @@ class Book:
         floors = (max(floor, low), max(floor, high))
         if ending.next == "stop":
             self.stop(ending.code or "closed", ending.message)
-        elif ending.next == "token" and not link.new_token:
+        elif ending.next == "token" and not self._is_untried(link):
             self.phase = "token needed"
             self.not_before = (self.now + floors[0], self.now + floors[1])
             self.rename("reconnecting")
@@ -349,6 +355,7 @@ class Book:
             return
         self.tell(Gap(expected=self.cursor + 1, received=received))
         if link.version == 1:
+            self.hole = self.held
             self.give_up("gap")
             return
         link.asked_from = held = self.held

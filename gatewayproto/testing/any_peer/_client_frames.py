@@ -33,6 +33,7 @@ from gatewayproto.testing.any_peer._reading import (
     lenient,
     same_session,
 )
+from gatewayproto.testing.reference import compact
 
 
 class FrameBook(V1Book):
@@ -158,7 +159,12 @@ class FrameBook(V1Book):
         link.reason = (frame.get("resync_reason") or "unspecified") if required else None
         link.version, link.session_id = version, frame["session_id"]
         link.epoch, link.head = frame.get("epoch"), frame.get("cursor")
+        link.has_floor = frame.get("oldest_cursor") is not None
         link.due, link.nonce = True, None
+        told = {} if v1 else frame
+        link.presence_version = told.get("presence_version")
+        link.presence_listed = told.get("presence") is not None
+        link.health_version = told.get("health_version")
         self._take_policy(frame.get("policy"))
         self.disarm("handshake")
         self.phase = "live"
@@ -188,18 +194,29 @@ class FrameBook(V1Book):
                 resync_reason=link.reason,
                 presence=entries_of(frame.get("presence")),
                 health=frame.get("health"),
+                presence_count=told.get("presence_count"),
+                presence_version=link.presence_version,
+                health_version=link.health_version,
             )
         )
         if not resumed or link.reason == "epoch_changed":
             self.forget_written()
         self.hear()
-        if link.new_token and not v1 and self.token is not None:
-            self.send("auth", token=self.token)
+        if link.new_token:
+            self.present_token()
         self.flush()
         if v1:
             self._name_trimmed(frame)
             self._note_caught_up_v1(by_frame=False)
         self._ask_again(resumed=resumed)
+
+    def present_token(self) -> None:
+        """Fresh credentials on this connection, if the server takes so large a frame."""
+        if self.token is None or self.linked.version == 1:
+            return
+        if len(compact({"type": "auth", "token": self.token})) <= self.max_payload:
+            self.linked.presented = self.now
+            self.send("auth", token=self.token)
 
     def _ask_again(self, *, resumed: bool) -> None:
         """The application's wish for a snapshot, after a welcome that brings none."""

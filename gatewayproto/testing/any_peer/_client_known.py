@@ -111,6 +111,7 @@ class Link:
     session_id: str = ""
     epoch: str | None = None
     head: int | None = None
+    has_floor: bool = True
     reason: str | None = None
     nonce: str | None = None
     due: bool = False
@@ -118,6 +119,10 @@ class Link:
     asked_snapshot: bool = False
     dropped: bool = False
     new_token: bool = False
+    presented: float | None = None
+    presence_version: int | None = None
+    presence_listed: bool = False
+    health_version: int | None = None
     rejection: tuple[str, str, str | None] | None = None
     floor: float = 0.0
     leaving: tuple[float, float] | None = None

@@ -313,9 +313,28 @@ _PARTS: Final = (
 _MESSAGES: Final = (*(_USUAL,) * 4, *(_COMMANDS,) * 4, *(_ANSWERS,) * 4, _TIME, _TRANSPORT)
 _ENDS: Final = (*(_USUAL,) * 2, *(_TRANSPORT,) * 2, _TIME, _COMMANDS, _RARE)
 
+_NEWS: Final = (
+    *(_any(f.push, ("list", "change", "change", "change", "count", "health")),) * 3,
+    _any(f.push, ("old", "older", "old health", "list")),
+    _any(f.push, ("unknown", "two forms", "counted list", "no form", "half", "count", "change")),
+)
+_CREDENTIALS: Final = (
+    _any(a.set_token, ("t1", "t2", "t3", None, "x" * 2000)),
+    _any(a.closed, (4006,), (None, None, 4.0)),
+    _any(a.pause, (1.0, 3.0, 8.0, 16.0)),
+    _any(a.abort, (None, "r1", "x" * 2000)),
+)
+
 Groups = tuple[tuple[Chosen, ...], ...]
 THEMES: Final[tuple[Groups | None, ...]] = (None, None, None, _SILENCE, _PARTS, _MESSAGES, _ENDS)
 """What a run dwells on once it is welcomed; None for everything."""
+
+
+PUSH_THEMES: Final[tuple[Groups | None, ...]] = (
+    (*(_USUAL,) * 4, *(_NEWS,) * 6, _TRANSPORT),
+    (*(_USUAL,) * 4, *(_CREDENTIALS,) * 3, _NEWS, _TIME),
+)
+"""Themes of their own, for runs of their own: presence, health and credentials."""
 
 
 def any_letter(server: AnyServer, choices: Choices, theme: Groups | None) -> ClientInput | None:

@@ -21,10 +21,12 @@ from gatewayproto.testing.any_peer._client_book import Book
 from gatewayproto.testing.any_peer._client_known import LEAVE_GRACE, Frame, Parts, floor_of
 from gatewayproto.testing.any_peer._reading import entries_of, event_of, object_of
 
+_FORMS: Final = ("from_version", "joined", "left", "entries", "presence_count")
 _REFUSALS: Final = frozenset(
     {
         "request_conflict",
         "inbox_full",
+        "session_closed",
         "already_answered",
         "invalid_request",
         "not_joined",
@@ -55,19 +57,45 @@ class LiveBook(Book):
             case "going_away":
                 self._take_going_away(frame)
             case "presence":
-                self.tell(
-                    PresenceReceived(
-                        version=frame["version"],
-                        from_version=frame.get("from_version"),
-                        joined=entries_of(frame.get("joined")),
-                        left=None if frame.get("left") is None else tuple(frame["left"]),
-                        entries=entries_of(frame.get("entries")),
-                    )
-                )
+                self._take_presence(frame)
             case "health":
-                self.tell(HealthReceived(version=frame["version"], health=frame["health"]))
+                known = self.linked.health_version
+                if known is None or frame["version"] > known:
+                    self.linked.health_version = frame["version"]
+                    self.tell(HealthReceived(version=frame["version"], health=frame["health"]))
             case _:
                 self._take_answer(frame)
+
+    def _take_presence(self, frame: Frame) -> None:
+        """A change of the list that it was told, a list, or a count; else it is a bad frame."""
+        link, names = self.linked, {name for name in _FORMS if frame.get(name) is not None}
+        if names not in ({"from_version", "joined", "left"}, {"entries"}, {"presence_count"}):
+            self.witnessed.add("a presence of no form")
+            self.end_bad()
+            return
+        if link.presence_version is not None and frame["version"] <= link.presence_version:
+            self.witnessed.add("an old presence")
+            return
+        if "left" in names and not (
+            link.presence_listed and frame["from_version"] == link.presence_version
+        ):
+            self.witnessed.add("a change of an unknown list")
+            self.end_bad()
+            return
+        link.presence_version, link.presence_listed = (
+            frame["version"],
+            "presence_count" not in names,
+        )
+        self.tell(
+            PresenceReceived(
+                version=frame["version"],
+                from_version=frame.get("from_version"),
+                joined=entries_of(frame.get("joined")),
+                left=None if frame.get("left") is None else tuple(frame["left"]),
+                entries=entries_of(frame.get("entries")),
+                presence_count=frame.get("presence_count"),
+            )
+        )
 
     def _take_answer(self, frame: Frame) -> None:
         """What answers this client, or asks it."""
@@ -94,13 +122,23 @@ class LiveBook(Book):
             self.tell(EventReceived(seq=seq, replayed=replayed, event=event, token=token))
         elif seq > self.cursor:
             self.witnessed.add(f"{self.phase}: event ahead")
-            self._miss(seq)
+            if self._is_known_hole():
+                self.witnessed.add("known hole")
+                self._skip_to(seq - 1, "trimmed")
+                self._take_event(seq, event, replayed=replayed)
+            else:
+                self._miss(seq)
         else:
             self.witnessed.add(f"{self.phase}: event again")
 
     def _miss(self, received: int) -> None:
         if self.phase == "live":
             self.gap(received)
+
+    def _is_known_hole(self) -> bool:
+        """Whether a version 1 server without a floor was asked for this before."""
+        link = self.linked
+        return link.version == 1 and not link.has_floor and self.hole == self.held
 
     def _see_tail(self, cursor: int | None) -> None:
         if cursor is not None and cursor > self.cursor:

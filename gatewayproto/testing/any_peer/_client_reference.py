@@ -159,7 +159,11 @@ class ClientReference(FrameBook):
         match input_:
             case Abort(run_id=run_id, request_id=request_id):
                 if self.phase in ATTACHED:
-                    self.send("abort", run_id=run_id, request_id=request_id)
+                    names = {"run_id": run_id, "request_id": request_id}
+                    given = {name: value for name, value in names.items() if value is not None}
+                    if len(compact({"type": "abort", **given})) > self.max_payload:
+                        raise _MistakeError("an abort that the server would not take")
+                    self.send("abort", **names)
             case Taken(seq=seq):
                 self._note_taken(seq)
             case Resync():
@@ -201,9 +205,9 @@ class ClientReference(FrameBook):
             else:
                 self.open()
         elif self.phase in {"handshaking", "rejoining", "rejected"} | ATTACHED:
-            self.linked.new_token = token is not None
-            if self.phase in ATTACHED and token is not None and (self.linked.version or 1) > 1:
-                self.send("auth", token=token)
+            self.linked.new_token, self.linked.presented = token is not None, None
+            if self.phase in ATTACHED:
+                self.present_token()
 
     def _send(self, command: Send) -> None:
         frame = self._message(command)

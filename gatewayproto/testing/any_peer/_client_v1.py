@@ -54,6 +54,7 @@ class V1Book(LiveBook):
                 self._see_tail(lenient(_shapes.CURSOR, frame.get("cursor")))
                 self._note_caught_up_v1(by_frame=True)
             case "pong":
+                self._see_pong_v1()
                 self._note_caught_up_v1(by_frame=True)
             case "error" | "hello_error":
                 said = {
@@ -67,6 +68,16 @@ class V1Book(LiveBook):
                 self._take_error(said)
             case _:
                 pass
+
+    def _see_pong_v1(self) -> None:
+        head = self.linked.head or 0
+        if self.phase != "live" or head <= self.cursor:
+            return
+        if self._is_known_hole():
+            self.witnessed.add("known hole at the tail")
+            self._skip_to(head, "trimmed")
+        else:
+            self.gap(head)
 
     def _take_response(self, frame: Frame) -> None:
         request_id = lenient(_shapes.REQUEST_ID, frame.get("request_id"))

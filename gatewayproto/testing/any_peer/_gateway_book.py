@@ -9,6 +9,7 @@ Spec: Terms; Requests; Lagging; Liveness.
 """
 
 import json
+import math
 from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any, Final
@@ -19,6 +20,7 @@ from gatewayproto.actions import (
     CloseConnection,
     Emit,
     GatewayEvent,
+    JoinRequested,
     SendFrames,
     SessionExpired,
     SubscriberLeft,
@@ -84,6 +86,10 @@ class Peer:
     - `outstanding`: bytes that its transport has not taken; `pings` of them our own pings; `own`
       of them at the last that was not an answer.
     - `blocked_at`: the least that was outstanding while a part waited for its room.
+    - `told_version`, `told_list`, `told_health`: what it was told last beside events; no version
+      where it is told nothing, no list where that was a count.
+    - `join`: its handshake as the application was asked about it; `expires`, `reviewing`,
+      `next_token`: its credentials.
     """
 
     number: int
@@ -118,6 +124,13 @@ class Peer:
     pings: int = 0
     own: int = 0
     owed_since: float = 0.0
+    told_version: int | None = None
+    told_list: list[Plain] | None = None
+    told_health: int = 0
+    join: JoinRequested | None = None
+    expires: float | None = None
+    reviewing: bool = False
+    next_token: str | None = None
 
 
 @define(eq=False)
@@ -132,6 +145,10 @@ class Session:
     fold: Projection
     presence: dict[int, Plain] = field(factory=dict)
     presence_version: int = 0
+    pushed_version: int = 0
+    pushed_ids: set[str] = field(factory=set)
+    push_at: float | None = None
+    push_after: float = -math.inf
     state_size: int = 0
     pending: dict[int, Plain] = field(factory=dict)
     next_id: int = 1
@@ -190,6 +207,7 @@ class GatewayBook:
         self.retry_after: float | None = None
         self.drain_ends: float | None = None
         self.is_drained = False
+        self.health_at: float | None = None
         self.witnessed: set[str] = set()
         self.now = 0.0
         self.look: Look = lambda _: None
@@ -374,6 +392,7 @@ class GatewayBook:
         if peer.state == "joining":
             return None
         at = min(peer.pinged + config.heartbeat, peer.sign + 2 * config.heartbeat)
+        at = min(at, math.inf if peer.expires is None else peer.expires)
         return min(at, peer.owed_since + config.stall_timeout) if peer.outstanding else at
 
     @property
@@ -382,6 +401,8 @@ class GatewayBook:
         dues = [self.due_at(peer) for peer in self.peers.values()]
         dues += [session.expires for session in self.sessions.values()]
         dues.append(self.drain_ends)
+        dues += [session.push_at for session in self.sessions.values()]
+        dues.append(self.health_at)
         return min((at for at in dues if at is not None), default=None)
 
     def check_deadline(self, deadline: float | None, *, expired: bool) -> None:

@@ -11,7 +11,8 @@ from attrs import define
 from gatewayproto.actions import SubscriberLagged
 from gatewayproto.frames import Event
 from gatewayproto.testing.any_peer._client_known import ANY
-from gatewayproto.testing.any_peer._gateway_book import Asked, GatewayBook, Peer, Session
+from gatewayproto.testing.any_peer._gateway_book import Asked, Peer, Session
+from gatewayproto.testing.any_peer._gateway_pushes import PushBook
 from gatewayproto.testing.reference import (
     Asked as Question,
 )
@@ -27,8 +28,11 @@ from gatewayproto.testing.reference import (
 from gatewayproto.testing.steps import Violation
 
 METHODS: Final = {
-    1: {"hello", "join", "message", "ping", "pong", "leave"},
-    2: {"hello", "join", "message", "ping", "pong", "leave", "resume", "resync"},
+    1: {"hello", "join", "message", "abort", "ping", "pong", "leave"},
+    2: {
+        *("hello", "join", "message", "abort", "ping", "pong", "leave"),
+        *("resume", "resync", "auth"),
+    },
 }
 EVENTS: Final = {
     1: {"hello_ok", "joined", "replay", "snapshot", "response", "error", "ping", "pong"},
@@ -37,6 +41,7 @@ EVENTS: Final = {
         *("snapshot", "message_ack", "message_nack", "ping", "pong", "going_away"),
     },
 }
+PUSHES: Final = {"presence", "health"}
 SKIPPABLE: Final = ("presence", "health", "features")
 
 
@@ -49,7 +54,7 @@ class _Owed:
     ends: str = ""
 
 
-class DeliveryBook(GatewayBook):
+class DeliveryBook(PushBook):
     """What followers must be sent."""
 
     def known(self, session: Session, version: int) -> Known:
@@ -83,6 +88,7 @@ class DeliveryBook(GatewayBook):
             "connected_at": peer.timestamp,
             **({} if asked.about is None else {"client": asked.about}),
         }
+        self.plan(session)
         self.witnessed.add(f"welcome: {decided.reason}" if decided.resumed else "welcome: new")
         at_once = peer.outstanding == 0
         self._send_welcome(peer, asked, decided, session)
@@ -98,6 +104,7 @@ class DeliveryBook(GatewayBook):
     def _send_welcome(self, peer: Peer, asked: Asked, decided: Decided, session: Session) -> None:
         config, hello, head = self.config, asked.kind == "hello", session.cursor
         entries = list(session.presence.values())
+        pushes = PUSHES if config.push_interval is not None and asked.version > 1 else set()
         fields: Plain = {
             "type": "hello_ok" if hello else "joined",
             "session_id": session.session_id,
@@ -120,7 +127,7 @@ class DeliveryBook(GatewayBook):
             "health_version": self.health_version,
             "features": {
                 "methods": sorted(METHODS[asked.version]),
-                "events": sorted(EVENTS[asked.version]),
+                "events": sorted(EVENTS[asked.version] | pushes),
             },
             "policy": {
                 "max_payload": config.max_payload,
@@ -140,6 +147,7 @@ class DeliveryBook(GatewayBook):
             if len(compact(fields)) > asked.max_payload:
                 self.witnessed.add(f"welcome without {name}")
                 fields.pop(name, None)
+        self.begin_pushes(peer, listed="presence" in fields)
         self._see_welcome(peer, fields)
         self.answer(peer, fields, "P4")
 
@@ -254,6 +262,8 @@ class DeliveryBook(GatewayBook):
             if peer.is_ready and self._session(peer).sealed:
                 self.witnessed.add("finished in a closed session")
                 self.close(peer, "session_closed")
+            elif peer.is_ready:
+                self.catch_up(peer)
 
     def _is_at_head(self, peer: Peer) -> bool:
         owed = peer.due, peer.attach_target, peer.recovery

@@ -50,7 +50,8 @@ class EndingBook(HandshakeBook):
         elif self.drain_ends is not None:
             self.witnessed.add("drained again")
             self.drain_ends = min(self.drain_ends, ends)
-        self.end_drain()
+        if command.grace == 0:
+            self.end_drain()
 
     def turn_away(self, peer: Peer) -> None:
         """A new connection, which is taken no more."""

@@ -10,9 +10,7 @@ from gatewayproto.actions import (
     SessionOpened,
     SubscriberJoined,
 )
-from gatewayproto.inputs import (
-    Reject,
-)
+from gatewayproto.inputs import Accept, Reject
 from gatewayproto.testing import _shapes
 from gatewayproto.testing.any_peer._client_known import CLOSE_OF
 from gatewayproto.testing.any_peer._gateway_book import (
@@ -118,12 +116,17 @@ class HandshakeBook(RequestBook):
         peer = self._peer(number)
         if peer is None:
             self.tell(CommandDropped(command=command, target=number))
-        elif peer.state != "joining":
+        elif peer.state == "opening":
             raise MistakeError("a decision that nobody asked for")
         return peer
 
-    def _accept(self, peer: Peer | None, principal: str | None) -> None:
+    def _accept(self, accept: Accept) -> None:
+        self.check_expiry(accept)
+        peer, principal = self._asking(accept.connection, "accept"), accept.principal
         if peer is None:
+            return
+        if peer.state == "live":
+            self.renew(peer, accept)
             return
         asked = peer.asked
         assert asked is not None
@@ -162,6 +165,7 @@ class HandshakeBook(RequestBook):
                 resync_reason=decided.reason,
             )
         )
+        self.note_expiry(peer, accept)
         self.attach(peer, asked, decided, session)
 
     def _new_session(self, peer: Peer, asked: Asked, principal: str | None) -> Session | None:
@@ -188,7 +192,9 @@ class HandshakeBook(RequestBook):
         if command.code.value not in CLOSE_OF:
             raise MistakeError("a rejection that closes nothing")
         peer = self._asking(command.connection, "reject")
-        if peer is not None:
+        if peer is not None and peer.state == "live":
+            self.end_by_application(peer, command.code.value, command.retry_after_seconds)
+        elif peer is not None:
             self._reject(peer, command.code.value, retry_after=command.retry_after_seconds)
 
     def _reject(self, peer: Peer, code: str, *, retry_after: float | None = None) -> None:

@@ -309,6 +309,46 @@ SILENCE: Final = (
 )
 
 
+_CLOSING: Final = (
+    _any(a.close_session),
+    _any(a.drained, (1.0, 0.5)),
+    _any(a.message, ("new", "new", ...)),
+    _any(a.message_again, ({}, {"content": "else"})),
+    _any(a.publish, ("durable",)),
+    _any(a.complete),
+    _any(a.resync, _NONCES),
+    _any(a.resume, ("own",), _SINCES, _NONCES),
+    _any(a.due),
+    _any(a.change_epoch),
+)
+_DRAINING: Final = (
+    _any(a.drain, (8.0, 2.0, 64.0)),
+    _any(a.drain, (8.0, 64.0, -1.0, 0.0), ("restart", "restart", "x" * 1000)),
+    _any(a.opened),
+    _any(a.gone),
+    _any(a.message, ("new",)),
+    _any(a.due),
+    _any(a.due, (0.0, 0.25, 8.0)),
+)
+CLOSINGS: Final = (
+    *(_USUAL,) * 6,
+    *(_STREAM,) * 3,
+    *(_RESUMING,) * 4,
+    *(_CLOSING,) * 6,
+    _RECOVERY,
+    _TRANSPORT,
+    _TIME,
+)
+DRAININGS: Final = (
+    *(_USUAL,) * 12,
+    *(_RESUMING,) * 3,
+    *(_PARTS,) * 3,
+    *(_DRAINING,) * 2,
+    _CLOSING,
+    _TIME,
+)
+
+
 @frozen
 class Theme:
     """What a run dwells on: its letters, and the limits that it is about."""
@@ -340,6 +380,72 @@ THEMES: Final = (
     Theme(SILENCE, {"heartbeat": (2.0,), "stall_timeout": (64.0, 4.0)}),
 )
 """A run in which everything may happen seldom gets deep into anything."""
+ENDINGS: Final = (
+    Theme(CLOSINGS),
+    Theme(CLOSINGS, {**_NARROW, "resume_window": (16.0, 256.0), "stall_timeout": (64.0,)}),
+    Theme(CLOSINGS, {**_NARROW, "retain": (1, 3), "resume_window": (4.0, 16.0)}),
+    Theme(DRAININGS, _NARROW),
+    Theme(DRAININGS, {"answer_window": (65_536, 300), **_NARROW}),
+)
+"""The ends of sessions, and of the gateway."""
+
+
+_COMPANY: Final = (
+    _any(a.opened),
+    _any(a.good_handshake, (2, 2, 2, 1), (False, False, False, True), ("hello",), (..., ..., 1024)),
+    _any(a.good_handshake, (2,), (False,), ("hello", "join")),
+    _any(
+        a.handshake,
+        ("hello",),
+        ("2",),
+        ("own",),
+        ("own",),
+        ("cursor",),
+        (..., ..., "snapshot"),
+        (..., 1024),
+        ("demo",),
+        ({"client": {"name": "x" * 200}}, {"client": {"name": "x" * 250, "version": "y" * 250}}),
+    ),
+    _any(a.accept),
+    _any(a.accept_for, (None, 4.0, 32.0)),
+    _any(a.gone),
+    _any(a.drained, (1.0, 0.5, 0.0)),
+    _any(a.drained),
+    _any(a.due),
+    _any(a.due, (0.0, 0.0, 0.25, 2.0)),
+    _any(a.early),
+    _any(a.pause, (0.25, 0.5, 1.0, 3.0)),
+    _any(a.set_health, (0, 40, 900, 2040)),
+    _any(a.other, ("leave",), ({},)),
+)
+_CREDENTIALS: Final = (
+    _any(a.accept_for, (None, 1.0, 4.0, 32.0, 0.0, -1.0)),
+    _any(a.other, ("auth",), ({"token": "t2"}, {"token": "t3"}, {"token": ""}, {}, {"token": 5})),
+    _any(a.other, ("auth",), ({"token": "t4"}, {"token": "t5"})),
+    _any(a.renew, (None, 1.0, 8.0, 64.0)),
+    _any(a.renew, (None, 8.0, 8.0, 0.0), (None, None, "p1", "p2")),
+    _any(a.end, (ErrorCode.AUTH_EXPIRED, ErrorCode.RATE_LIMITED, ErrorCode.SESSION_CLOSED)),
+    _any(a.other, ("abort",), ({}, {"run_id": "A"}, {"request_id": "m1"})),
+    _any(a.due),
+    _any(a.pause, (0.5, 1.0, 3.0)),
+    _any(a.accept),
+)
+_PUSH_LIMITS: Final[dict[str, tuple[Any, ...]]] = {
+    "push_interval": (1.0, 1.0, 0.25, 8.0),
+    "versions": (VersionRange(1, 2), VersionRange(1, 2), VersionRange(2, 2)),
+    "max_connections": (1000,),
+    "max_sessions": (1000, 2),
+}
+PUSH_THEMES: Final = (
+    Theme((*(_USUAL,) * 4, *(_COMPANY,) * 12, _STREAM, _TIME, _RECOVERY), _PUSH_LIMITS),
+    Theme(
+        (*(_USUAL,) * 4, *(_COMPANY,) * 8, *(_STREAM,) * 2, *(_PARTS,) * 2),
+        {**_PUSH_LIMITS, "send_window": (300, 600, 1200, 1), "presence_max": (100, 2, 3)},
+    ),
+    Theme((*(_USUAL,) * 4, *(_COMPANY,) * 2, *(_CREDENTIALS,) * 8, _TIME, _FRAMES), _PUSH_LIMITS),
+    Theme((*EVERYTHING, *(_COMPANY,) * 24, *(_CREDENTIALS,) * 12), _PUSH_LIMITS),
+)
+"""Themes of their own, for runs of their own: presence, health and credentials."""
 
 
 def any_letter(peers: AnyPeers, theme: Theme) -> GatewayInput | None:
@@ -425,3 +531,26 @@ PREFIXES: Final[dict[str, tuple[Chosen, ...]]] = {
     "in a run": (*_LIVE, _TOKEN, _TAKEN),
 }
 """What leads into each situation."""
+
+SMALL_ENDINGS: Final = (*SMALL, _one(a.close_session), _one(a.drain, 2.0), _one(a.drain, 0.0))
+"""The same letters, and those that end a session or the gateway."""
+_CLOSED: Final = _one(a.close_session)
+ENDING_PREFIXES: Final[dict[str, tuple[Chosen, ...]]] = {
+    "live, closed": PREFIXES["live"],
+    "behind, in a closed session": (*PREFIXES["behind"], _CLOSED),
+    "behind what is gone, in a closed session": (*PREFIXES["behind what is gone"], _CLOSED),
+    "in a snapshot's parts, in a closed session": (
+        *PREFIXES["in a snapshot's parts"],
+        _TAKEN,
+        _CLOSED,
+    ),
+    "joining a closed session": (
+        *_LIVE,
+        _DURABLE,
+        _CLOSED,
+        _OPENED,
+        _hello("hello", "2", "oldest - 1"),
+    ),
+    "behind, while it drains": (*PREFIXES["behind"], _OPENED, _one(a.drain, 2.0)),
+}
+"""What leads into each situation in which something ends."""

@@ -4,10 +4,12 @@ Spec: the whole of it, the server's side.
 """
 
 import json
+import math
 from collections.abc import Sequence
 from typing import Final
 
 from gatewayproto.actions import (
+    AbortRequested,
     CommandDropped,
     JoinRequested,
     Published,
@@ -147,8 +149,8 @@ class GatewayReference(EndingBook):
                 if peer is not None:
                     self.witnessed.add(f"{peer.state}: gone")
                     self.forget(peer)
-            case Accept(connection=number, principal=principal):
-                self._accept(self._asking(number, "accept"), principal)
+            case Accept():
+                self._accept(input_)
             case Reject():
                 self._reject_by_application(input_)
             case Publish(session_id=session_id, event=event):
@@ -271,6 +273,10 @@ class GatewayReference(EndingBook):
                 self.answer_error(peer, fault)
             case "message":
                 self._take_message(peer, frame)
+            case "abort":
+                self._take_abort(peer, frame)
+            case "auth":
+                self.take_auth(peer, frame["token"])
             case "resume":
                 self.resume(peer, frame.get("epoch"), frame["since"], frame.get("nonce"))
             case "resync":
@@ -283,6 +289,17 @@ class GatewayReference(EndingBook):
                 self.close_with(peer, 1000)
             case _:
                 self.answer_error(peer, "unknown_type")
+
+    def _take_abort(self, peer: Peer, frame: Plain) -> None:
+        assert peer.session is not None
+        self.tell(
+            AbortRequested(
+                connection=peer.number,
+                session_id=peer.session.session_id,
+                run_id=frame.get("run_id"),
+                request_id=frame.get("request_id"),
+            )
+        )
 
     # -- the handshake ------------------------------------------------------------------------
 
@@ -299,18 +316,17 @@ class GatewayReference(EndingBook):
         asked = self._read(frame)
         if isinstance(asked, Asked):
             peer.asked, peer.state = asked, "joining"
-            self.tell(
-                JoinRequested(
-                    connection=peer.number,
-                    agent_id=asked.agent_id,
-                    protocol_version=asked.version,
-                    token=frame.get("token") or peer.token,
-                    path=peer.path,
-                    peer=peer.address,
-                    client=None if asked.about is None else ClientInfo(**asked.about),
-                    capabilities=tuple(frame.get("capabilities") or ()),
-                )
+            peer.join = JoinRequested(
+                connection=peer.number,
+                agent_id=asked.agent_id,
+                protocol_version=asked.version,
+                token=frame.get("token") or peer.token,
+                path=peer.path,
+                peer=peer.address,
+                client=None if asked.about is None else ClientInfo(**asked.about),
+                capabilities=tuple(frame.get("capabilities") or ()),
             )
+            self.tell(peer.join)
             return
         code, counts_as, step = asked
         self._refuse(peer, code, frame["type"], counts_as, next_step=step)
@@ -363,6 +379,7 @@ class GatewayReference(EndingBook):
             raise MistakeError("a health that is too large")
         self.health = health
         self.health_version += 1
+        self.plan_health()
 
     def _change_epoch(self, session_id: str) -> None:
         session = self.sessions.get(session_id)
@@ -375,6 +392,9 @@ class GatewayReference(EndingBook):
 
     def _begin_epoch(self, session: Session) -> None:
         info = self.look(session.session_id)
+        if info is None and session.is_over and self.issued:  # its last reader went in this step
+            session.epoch = self.issued[0]
+            return
         if info is None or info.epoch == session.epoch:
             raise Violation("P12", f"the epoch of {session.session_id} stays {session.epoch}")
         session.epoch = self.issue(info.epoch)
@@ -394,11 +414,14 @@ class GatewayReference(EndingBook):
                     session.expires = None
                 else:
                     self.expire(session)
+        self.push_what_is_due()
 
     def _judge_time(self, peer: Peer) -> None:
         config = self.config
         if peer.state == "opening":
             self._reject(peer, "handshake_timeout")
+        elif peer.expires is not None and peer.expires <= self.now:
+            self.close(peer, "auth_expired")
         elif peer.outstanding and peer.owed_since + config.stall_timeout <= self.now:
             self.witnessed.add("stalled")
             self.close(peer, "slow_consumer")
@@ -425,8 +448,11 @@ class GatewayReference(EndingBook):
         self.peers, self.last = {}, 0
         self.retry_after = self.drain_ends = None
         self.is_drained = False
+        self.health_at, self.health_after, self.health_pushed = None, -math.inf, self.health_version
         for session in self.sessions.values():
             session.presence.clear()
+            session.push_after = -math.inf
+            self.plan(session)
             session.expires = now + self.config.resume_window
             if not unbroken:
                 self._begin_epoch(session)

@@ -20,9 +20,11 @@ from gatewayproto.inputs import (
     Accept,
     Activity,
     ChangeEpoch,
+    CloseSession,
     Complete,
     ConnectionClosed,
     ConnectionOpened,
+    Drain,
     Drained,
     FrameReceived,
     GatewayInput,
@@ -191,7 +193,7 @@ def mistake(peers: AnyPeers, what: str) -> GatewayInput | None:
     book = peers.book
     session, last = peers.session(), book.last
     session_id = "g0" if session is None else session.session_id
-    busy = next((p for p in book.peers.values() if p.state != "joining"), None)
+    busy = next((p for p in book.peers.values() if p.state == "opening"), None)
     owed = next(iter(book.peers.values()), None)
     event: Plain = {"type": "x", "event_id": "x", "timestamp": 1.0}
     events: dict[str, Event] = {
@@ -347,6 +349,35 @@ def reject(peers: AnyPeers, code: ErrorCode, retry_after: float | None) -> Gatew
     return Reject(connection=peer.number, code=code, message="no", retry_after_seconds=retry_after)
 
 
+def accept_for(peers: AnyPeers, expires_in: float | None) -> GatewayInput | None:
+    """The application accepts the owner, for some time."""
+    accepted = accept(peers)
+    if not isinstance(accepted, Accept):
+        return accepted
+    return Accept(
+        connection=accepted.connection, principal=accepted.principal, expires_in=expires_in
+    )
+
+
+def renew(
+    peers: AnyPeers, expires_in: float | None, principal: str | None = None
+) -> GatewayInput | None:
+    """The application accepts on a living connection, asked or not: its owner, or somebody else."""
+    peer = peers.peer("live")
+    if peer is None or peer.session is None:
+        return None
+    owner = peer.session.principal if principal is None else principal
+    return Accept(connection=peer.number, principal=owner, expires_in=expires_in)
+
+
+def end(peers: AnyPeers, code: ErrorCode) -> GatewayInput | None:
+    """The application ends a living connection."""
+    peer = peers.peer("live")
+    if peer is None:
+        return None
+    return Reject(connection=peer.number, code=code, message="no", retry_after_seconds=2.5)
+
+
 # -- what a welcomed peer may send, and whoever comes too early -------------------------------
 
 
@@ -472,6 +503,17 @@ def change_epoch(peers: AnyPeers) -> GatewayInput | None:
         return ChangeEpoch(session_id=peers.gone[-1])
     peers.epochs.append(session.epoch)
     return ChangeEpoch(session_id=session.session_id)
+
+
+def close_session(peers: AnyPeers) -> GatewayInput | None:
+    """The application ends a session; also one that has ended."""
+    session = peers.session()
+    return CloseSession(session_id=peers.gone[-1] if session is None else session.session_id)
+
+
+def drain(_: AnyPeers, grace: float, reason: str = "restart") -> GatewayInput | None:
+    """The gateway is about to stop."""
+    return Drain(reason=reason, after=4.5, spread=2.0, grace=grace)
 
 
 # -- what good peers, drivers and applications would do ---------------------------------------

@@ -146,6 +146,9 @@ def good_welcome(server: AnyServer, **fields: Any) -> Frame:
         "policy": POLICY,
         "health": {"ok": True},
         "presence": [ENTRY],
+        "presence_version": 1,
+        "presence_count": 1,
+        "health_version": 1,
     }
     present = {**frame, **fields}
     return {name: value for name, value in present.items() if value is not ...}

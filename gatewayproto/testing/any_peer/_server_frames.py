@@ -264,22 +264,50 @@ def going_away(server: AnyServer, after_ms: int, spread_ms: int) -> ClientInput 
 
 
 def news(server: AnyServer, type_: str) -> ClientInput | None:
-    """Presence and health."""
+    """Presence and health, as they follow what was told last; and what means nothing here."""
+    link = server.book.link
+    listed = link is not None and link.presence_listed
+    forms = {"entries": "list", "change": "change" if listed else "list", "health": "health"}
+    if type_ in forms:
+        return push(server, forms[type_])
     frames: dict[str, Frame] = {
-        "entries": {"type": "presence", "version": 1, "entries": [ENTRY]},
-        "change": {
-            "type": "presence",
-            "version": 2,
-            "from_version": 1,
-            "joined": [{**ENTRY, "client": {"name": "x"}}],
-            "left": ["c9"],
-        },
-        "health": {"type": "health", "version": 3, "health": {"ok": False}},
         "pong": {"type": "pong", "nonce": "n"},
         "unknown": {"type": "bogus", "seq": "x"},
         "client's": {"type": "message", "content": ""},
     }
     return server.raw(json.dumps(frames[type_]).encode())
+
+
+def push(server: AnyServer, form: str) -> ClientInput | None:
+    """Presence or health in every form, right or wrong, by what was told last."""
+    return server.raw(json.dumps(_push(server, form)).encode())
+
+
+def _push(server: AnyServer, form: str) -> Frame:
+    link = server.book.link
+    known = (link.presence_version if link else None) or 0
+    health = (link.health_version if link else None) or 0
+    next_: Frame = {"type": "presence", "version": known + 2}
+    change: Frame = {
+        "from_version": known,
+        "joined": [{**ENTRY, "client": {"name": "x"}}],
+        "left": ["c9"],
+    }
+    forms: dict[str, Frame] = {
+        "list": {**next_, "entries": [ENTRY]},
+        "change": {**next_, **change},
+        "count": {**next_, "presence_count": 3},
+        "old": {**next_, "version": known, "entries": []},
+        "older": {**next_, **change, "version": max(0, known - 1)},
+        "unknown": {**next_, **change, "from_version": known + 1},
+        "two forms": {**next_, **change, "entries": []},
+        "counted list": {**next_, "entries": [], "presence_count": 0},
+        "no form": next_,
+        "half": {**next_, "from_version": known, "joined": []},
+        "health": {"type": "health", "version": health + 1, "health": {"ok": False}},
+        "old health": {"type": "health", "version": health, "health": {"ok": True}},
+    }
+    return forms[form]
 
 
 def raw(server: AnyServer, data: bytes) -> ClientInput | None:

@@ -9,7 +9,7 @@ by what the specification calls for, said a second time.
 Spec: the verification page, "Each machine against any peer".
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from attrs import evolve
@@ -23,9 +23,11 @@ from gatewayproto.inputs import ClientInput, Disconnect, SetToken
 from gatewayproto.testing.any_peer import _server_frames
 from gatewayproto.testing.any_peer._client_letters import (
     PREFIXES,
+    PUSH_THEMES,
     SMALL,
     THEMES,
     Chosen,
+    Groups,
     any_letter,
 )
 from gatewayproto.testing.any_peer._client_reference import ClientReference
@@ -221,25 +223,32 @@ class _Play:
         return ended(self.steps, self.choices, witnessed)
 
 
+ABOUT: Final[Mapping[str, Sequence[Groups | None]]] = {"": THEMES, "pushes": PUSH_THEMES}
+"""What a run may dwell on: nothing in particular; presence, health and credentials."""
+
+
 def run_client(
     choices: Choices,
     *,
     steps: int = 60,
     config: ClientConfig | None = None,
     resume: ResumeToken | None = None,
+    about: str = "",
 ) -> Run:
     """Let a client live through so many steps of anything, heal, and end.
+
+    `about` is what it dwells on: one of `ABOUT`. Raises `KeyError` for another.
 
     Without a `config`, both it and the position to start from are chosen, too. Raises `Broken`.
     """
     recorder = Recorder(choices)
     if config is None:
         config, resume = draw_config(recorder), pick(recorder, POSITIONS)
-    return judged(_Play(recorder, config, resume), lambda play: _live(play, steps))
+    return judged(_Play(recorder, config, resume), lambda play: _live(play, steps, about))
 
 
-def _live(play: _Play, steps: int) -> None:
-    theme = pick(play.choices, THEMES)
+def _live(play: _Play, steps: int, about: str) -> None:
+    theme = pick(play.choices, ABOUT[about])
     for _ in range(steps):
         chance = play.choices.choose(_RESTART_EVERY)
         stopped = play.server.book.phase == "stopped" and chance >= _RESTART_EVERY // 2

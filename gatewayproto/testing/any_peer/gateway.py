@@ -11,7 +11,7 @@ Spec: the verification page, "Each machine against any peer".
 """
 
 import copy
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from attrs import evolve, frozen
@@ -23,8 +23,12 @@ from gatewayproto.inputs import GatewayInput
 from gatewayproto.testing.any_peer import _peers
 from gatewayproto.testing.any_peer._gateway_book import Session
 from gatewayproto.testing.any_peer._gateway_letters import (
+    ENDING_PREFIXES,
+    ENDINGS,
     PREFIXES,
+    PUSH_THEMES,
     SMALL,
+    SMALL_ENDINGS,
     THEMES,
     Chosen,
     Theme,
@@ -50,6 +54,18 @@ from gatewayproto.testing.steps import (
 )
 from gatewayproto.versions import VersionRange
 
+__all__ = [
+    "ENDINGS",
+    "ENDING_STATES",
+    "SMALL_ENDINGS",
+    "STATES",
+    "THEMES",
+    "TIGHT",
+    "draw_config",
+    "exhaust_gateway",
+    "run_gateway",
+]
+
 TIGHT: Final = GatewayConfig(
     max_pending_requests=2,
     retain=3,
@@ -65,6 +81,8 @@ TIGHT: Final = GatewayConfig(
 """A configuration whose limits few steps reach."""
 STATES: Final = tuple(PREFIXES)
 """The situations that exhaustive runs begin in."""
+ENDING_STATES: Final = tuple(ENDING_PREFIXES)
+"""Those in which something ends; `SMALL_ENDINGS` are the letters for them."""
 
 _SWAP_EVERY: Final = 16
 _RESTART_EVERY: Final = 128
@@ -279,13 +297,29 @@ class _Play:
         return ended(self.steps, self.choices, witnessed)
 
 
-def run_gateway(choices: Choices, *, steps: int = 100, config: GatewayConfig | None = None) -> Run:
+ABOUT: Final[Mapping[str, Sequence[Theme]]] = {
+    "": THEMES,
+    "pushes": PUSH_THEMES,
+    "endings": ENDINGS,
+}
+"""What a run may dwell on: nothing in particular, and nothing is pushed; presence, health and
+credentials; sessions that are closed and gateways that drain."""
+
+
+def run_gateway(
+    choices: Choices,
+    *,
+    steps: int = 100,
+    config: GatewayConfig | None = None,
+    about: str = "",
+) -> Run:
     """Let a gateway live through so many steps of anything, and let its transports drain.
 
-    Without a `config`, it is chosen, too. Raises `Broken`.
+    `about` is what it dwells on: one of `ABOUT`. Without a `config`, it is chosen, too. Raises
+    `Broken`, and `KeyError` for an unknown `about`.
     """
     recorder = Recorder(choices)
-    theme = pick(recorder, THEMES)
+    theme = pick(recorder, ABOUT[about])
     if config is None:
         limits = {name: pick(recorder, values) for name, values in theme.limits.items()}
         config = evolve(draw_config(recorder), **limits)
@@ -307,7 +341,7 @@ def _live(play: _Play, steps: int, theme: Theme) -> None:
 
 
 def exhaust_gateway(state: str, depth: int, *, letters: Sequence[Chosen] = SMALL) -> Iterator[Run]:
-    """Every sequence of `depth` letters of the small alphabet, from one of `STATES` on.
+    """Every sequence of `depth` letters of an alphabet, from one of the situations on.
 
     Raises `Broken` where one breaks a property.
     """
@@ -318,7 +352,7 @@ def exhaust_gateway(state: str, depth: int, *, letters: Sequence[Chosen] = SMALL
 
 
 def _spell(play: _Play, state: str, depth: int, letters: Sequence[Chosen]) -> None:
-    for chosen in PREFIXES[state]:
+    for chosen in {**PREFIXES, **ENDING_PREFIXES}[state]:
         play.give(chosen.write(play.peers, play.choices))
     for _ in range(depth):
         play.give(pick(play.choices, letters).write(play.peers, play.choices))

@@ -130,6 +130,7 @@ def _limits(
         statuses=statuses,
         runs=("a",),
         events=1,
+        graces=(4.0,),
         max_clients=max_clients,
     )
 
@@ -414,6 +415,38 @@ _BOUNDS: Final = (
         },
         limits=_limits(),
         needs=frozenset({"started over", "snapshot cursor_ahead", "rejected auth_unauthorized"}),
+    ),
+    Bound(
+        name="closing",
+        about="a session that is closed while its client lags, asks for a snapshot, or sends",
+        gateway=gateway(send_window=120),
+        clients=(client(),),
+        prelude=(),
+        free=(Kind.OPEN, Kind.UP, Kind.DRAIN, Kind.DOWN, Kind.WORK),
+        at_once=(Kind.TAKE,),
+        counted={
+            (Kind.DURABLE,): 2,
+            (Kind.CLOSE,): 1,
+            (Kind.SEND,): 1,
+            (Kind.RESYNC,): 1,
+        },
+        limits=_limits(),
+        needs=frozenset({"closed 4508", "closed with everything", "refused session_closed"}),
+    ),
+    Bound(
+        name="draining",
+        about="a gateway that sends its client away, and the one that takes its place",
+        gateway=gateway(),
+        clients=(client(),),
+        prelude=(Kind.DURABLE,),
+        counted={
+            (Kind.SEND,): 1,
+            (Kind.SEND_AWAY,): 1,
+            (Kind.SUCCEED,): 1,
+            (Kind.TICK,): 2,
+        },
+        limits=_limits(),
+        needs=frozenset({"sent away", "closed 4000", "written again"}),
     ),
     Bound(
         name="versions",

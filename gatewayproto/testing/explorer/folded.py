@@ -21,6 +21,7 @@ from gatewayproto.client import Client
 from gatewayproto.config import ClientConfig, GatewayConfig
 from gatewayproto.gateway import Gateway
 from gatewayproto.inputs import Activity, ClientInput, FrameReceived, GatewayInput, Publish
+from gatewayproto.records import Stored
 from gatewayproto.testing.explorer.holding import check_client, check_gateway
 from gatewayproto.testing.machines import ClientSlot, GatewaySlot, Numbered, Outcome
 from gatewayproto.testing.steps import Restart, Violation
@@ -315,6 +316,14 @@ class FoldedGateway(Slot[Gateway]):
             machine = Gateway.recover(
                 self.config, plain, now=BASE, unbroken=kind == "whole", ids=ids
             )
+        self.state = self.plant.state(machine, ids, BASE, None)
+        return self.deadline
+
+    def recover(self, stored: Stored, now: float, *, unbroken: bool) -> float | None:
+        """Let the process die and come back from a store; gives the new machine's deadline."""
+        self.settle(now)
+        ids = Numbered(self.plant.prefix, self.state.ids)
+        machine = Gateway.recover_stored(self.config, stored, now=BASE, unbroken=unbroken, ids=ids)
         self.state = self.plant.state(machine, ids, BASE, None)
         return self.deadline
 

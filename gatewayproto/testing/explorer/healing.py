@@ -49,6 +49,8 @@ class Healing:
         """
         world, began = place.world, self.course.passed
         met: dict[bytes, float] = {}
+        if world.draining:  # its successor takes its place
+            world.restart("whole")
         for link in world.links:
             if link.stalled:
                 world.stall(link, stalled=False)

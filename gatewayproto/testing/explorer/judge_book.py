@@ -16,7 +16,10 @@ from gatewayproto.testing.steps import Restart
 
 @define(eq=False)
 class Session:
-    """A session: its `epoch` ("" until it is named), those before it, its log, its inbox's ids."""
+    """A session: its `epoch` ("" until it is named), those before it, its log, its inbox's ids.
+
+    `closed` is whether the application has closed it; the machine's state says so as well.
+    """
 
     session_id: str
     agent_id: str
@@ -25,6 +28,7 @@ class Session:
     epoch: str = ""
     past: frozenset[str] = frozenset()
     ids: frozenset[str] = frozenset()
+    closed: bool = False
 
     def copy(self) -> "Session":
         """The same in another world."""
@@ -36,6 +40,7 @@ class Session:
             self.epoch,
             self.past,
             self.ids,
+            self.closed,
         )
 
     def break_epoch(self) -> None:

@@ -16,6 +16,7 @@ from gatewayproto.actions import (
     MessageReceived,
     Published,
     SendFrames,
+    SessionClosed,
     SessionExpired,
     SessionOpened,
     SubscriberLagged,
@@ -27,6 +28,7 @@ from gatewayproto.inputs import (
     ChangeEpoch,
     ConnectionClosed,
     ConnectionOpened,
+    Drain,
     Drained,
     FrameReceived,
     Publish,
@@ -39,6 +41,7 @@ from gatewayproto.testing.monitors.wire import WELCOMES, Frame, decode
 from gatewayproto.testing.reference import Asked, Decided, Known, decide, resync_reason
 from gatewayproto.testing.steps import Step, Violation
 
+_SESSION_CLOSED: Final = 4508
 _NAMED: Final = (FrameReceived, Activity, Drained, ConnectionClosed, Accept, Reject)
 
 
@@ -161,7 +164,7 @@ class _Turn:
 
     def _publish(self, publish: Publish) -> Log | None:
         session = self.book.sessions.get(publish.session_id)
-        if session is None:
+        if session is None or session.closed:
             return None
         session.log = session.log.append(self.rules.config, publish.event)
         if session.epoch:
@@ -366,9 +369,27 @@ class _Turn:
         input_ = self.step.input
         if isinstance(input_, _NAMED) and input_.connection != action.connection:
             self.fail("P7", f"{action} comes of {input_}")
-        if self.book.connections.pop(action.connection, None) is None:
+        connection = self.book.connections.pop(action.connection, None)
+        if connection is None:
             self.fail("P7", f"{action}, which was gone")
+        if action.code == _SESSION_CLOSED:
+            self._check_end(connection)
         self._saw(f"closed {action.code}")
+
+    def sent_away(self, connection: Connection, _: Frame) -> None:
+        if not isinstance(self.step.input, Drain):
+            self.fail("P17", f"{connection} is sent away for {self.step.input}")
+        self._saw("sent away")
+
+    def _check_end(self, connection: Connection) -> None:
+        """The last close of a session comes when everything up to its head was sent."""
+        session = self.book.sessions[connection.session_id]
+        if not session.closed:
+            self.fail("P3", f"{connection} is closed as if its session were")
+        owes = connection.reason is not None or connection.halt is not None or connection.more
+        if owes or connection.position != session.log.cursor:
+            self.fail("P3", f"{connection} is closed at {connection.position}: more is owed")
+        self._saw("closed with everything")
 
     def opened(self, event: SessionOpened) -> None:
         if event.session_id in self.book.sessions:
@@ -376,6 +397,12 @@ class _Turn:
         self.book.sessions[event.session_id] = Session(
             event.session_id, event.agent_id, event.principal, self.rules.empty
         )
+
+    def ended(self, event: SessionClosed) -> None:
+        session = self.book.sessions[event.session_id]
+        if session.closed or event.cursor != session.log.cursor:
+            self.fail("P3", f"{event}; it stands at {session.log.cursor}")
+        session.closed = True
 
     def expired(self, event: SessionExpired) -> None:
         del self.book.sessions[event.session_id]
@@ -417,6 +444,7 @@ class _Turn:
 
 _TOLD: Final[Mapping[type[object], Callable[[_Turn, Any], None]]] = {
     SessionOpened: _Turn.opened,
+    SessionClosed: _Turn.ended,
     SessionExpired: _Turn.expired,
     Published: _Turn.given,
     MessageReceived: _Turn.message,
@@ -431,4 +459,5 @@ _SENT: Final[Mapping[str, Callable[[_Turn, Connection, Frame], None]]] = {
     "ping": _Turn.standing,
     "message_ack": _Turn.ack,
     "response": _Turn.ack,
+    "going_away": _Turn.sent_away,
 }

@@ -14,6 +14,7 @@ from gatewayproto.actions import MessageReceived, ResumeToken
 from gatewayproto.client import Client
 from gatewayproto.config import ClientConfig, GatewayConfig
 from gatewayproto.gateway import Gateway
+from gatewayproto.records import Stored as Records
 from gatewayproto.testing.explorer.folded import BASE, Constant, Machine, State, look, tag_of
 from gatewayproto.testing.machines import ClientSlot, GatewaySlot, Numbered, Outcome
 from gatewayproto.testing.steps import Restart
@@ -142,6 +143,14 @@ class LiveGateway(_Live):
                 unbroken=kind == "whole",
                 ids=self._ids,
             )
+        self._machine = self._gateway
+        return self.deadline
+
+    def recover(self, stored: Records, now: float, *, unbroken: bool) -> float | None:
+        """Let the process die and come back from a store; gives the new machine's deadline."""
+        self._gateway = Gateway.recover_stored(
+            self._config, stored, now=now + self._ahead, unbroken=unbroken, ids=self._ids
+        )
         self._machine = self._gateway
         return self.deadline
 

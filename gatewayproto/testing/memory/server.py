@@ -12,6 +12,7 @@ from typing import ClassVar, Final, Protocol
 from msgspec import json
 
 from gatewayproto.actions import (
+    AuthRequested,
     CloseConnection,
     Emit,
     GatewayAction,
@@ -247,6 +248,8 @@ class MemoryServer(Driver[GatewayInput, GatewayAction]):
                 pass
             case JoinRequested():
                 self.give(self.decide(event))
+            case AuthRequested(join=join):
+                self.give(self.decide(join))
             case MessageReceived(session_id=session_id, message_id=message_id):
                 self.publish(lambda: self._hooks.message(event))
                 self.give(Complete(session_id=session_id, message_id=message_id))

@@ -13,6 +13,7 @@ from typing import Final
 
 from gatewayproto.actions import ResumeToken
 from gatewayproto.config import ClientConfig
+from gatewayproto.testing.monitors.ahead import StoredView, WriteAhead
 from gatewayproto.testing.monitors.base import Layer, Monitor
 from gatewayproto.testing.monitors.believing import Believing
 from gatewayproto.testing.monitors.bounds import Bounds
@@ -22,11 +23,13 @@ from gatewayproto.testing.monitors.clock import GatewayClock, GatewayLiveness
 from gatewayproto.testing.monitors.convergence import EndToEnd, Resyncs, WorldMonitor
 from gatewayproto.testing.monitors.decision import Decision
 from gatewayproto.testing.monitors.delivery import Delivery
+from gatewayproto.testing.monitors.draining import Draining
 from gatewayproto.testing.monitors.fencing import ClientFence, GatewayFence
 from gatewayproto.testing.monitors.gateway import GatewayMonitor, GatewayWatch
 from gatewayproto.testing.monitors.handing_on import Cursor, HandingOn
 from gatewayproto.testing.monitors.isolation import Isolation
 from gatewayproto.testing.monitors.links import Links
+from gatewayproto.testing.monitors.pushes import Pushes
 from gatewayproto.testing.monitors.rates import Rates
 from gatewayproto.testing.monitors.reconnecting import ClientClock, ClientLiveness, Endings
 from gatewayproto.testing.monitors.requests import Requests
@@ -63,6 +66,8 @@ GATEWAY_MONITORS: Final[tuple[type[GatewayMonitor], ...]] = (
     Bounds,
     GatewayClock,
     GatewayLiveness,
+    Pushes,
+    Draining,
     Building,
     Rates,
 )
@@ -100,6 +105,8 @@ class Monitors:
         self._clients: dict[str, ClientWatch] = {}
         self._gateway: GatewayWatch | None = None
         self._world: list[Monitor] = []
+        self._view: StoredView | None = None
+        self._ahead: WriteAhead | None = None
         if setup.gateway is not None:
             self._gateway = GatewayWatch(setup.gateway, GATEWAY_MONITORS, self.witnessed)
             book = self._gateway.book
@@ -108,6 +115,9 @@ class Monitors:
                 EndToEnd(self.witnessed, book, self._clients),
                 Resyncs(self.witnessed, book, self._clients),
             ]
+            if setup.gateway.write_ahead:
+                self._view = StoredView(book)
+                self._ahead = WriteAhead(self.witnessed)
         for name, config in setup.clients.items():
             self._add(name, config, None)
 
@@ -122,11 +132,14 @@ class Monitors:
         else:
             self._judge_raised(step)
             self._swaps.end(step)
+        if self._ahead is not None:
+            self._ahead.judge(step)
         for monitor in self._world:
             monitor.begin(step)
         if step.who in {GATEWAY, WORLD}:
             if self._gateway is not None:
-                self._gateway.observe(step)
+                for shown in (step,) if self._view is None else self._view.see(step):
+                    self._gateway.observe(shown)
         elif step.who in self._clients:
             self._clients[step.who].observe(step)
         else:

@@ -13,7 +13,7 @@ from attrs import define, field, frozen
 
 from gatewayproto.config import GatewayConfig
 from gatewayproto.frames import DEFAULT_MAX_PAYLOAD, Event
-from gatewayproto.inputs import ConnectionOpened, FrameReceived
+from gatewayproto.inputs import ConnectionOpened, Drain, FrameReceived
 from gatewayproto.projection import Projection, Transcript
 from gatewayproto.testing.monitors.allowance import Allowance
 from gatewayproto.testing.monitors.wire import HANDSHAKES, Frame, read_loosely
@@ -70,8 +70,9 @@ class Session:
 
     `epoch` is None until one was named since it began or broke; `past` are those that it had.
     `idle_since` is when its last follower left; None while there is one, or somebody is about to
-    be one. Where the application builds the states, `question` is what it was asked for and has not
-    answered, and `built` the cursor of the newest state that it gave of this epoch.
+    be one. `closed_at` is when the application closed it, `is_over` whether its window has passed
+    since then. Where the application builds the states, `question` is what it was asked for and
+    has not answered, and `built` the cursor of the newest state that it gave of this epoch.
     """
 
     session_id: str
@@ -82,6 +83,8 @@ class Session:
     epoch: str | None = None
     past: set[str] = field(factory=set)
     idle_since: float | None = None
+    closed_at: float | None = None
+    is_over: bool = False
     question: Question | None = None
     built: int | None = None
 
@@ -96,6 +99,8 @@ class Session:
             self.epoch,
             set(self.past),
             self.idle_since,
+            self.closed_at,
+            self.is_over,
         )
 
     def usable(self, least: int) -> int | None:
@@ -120,6 +125,7 @@ class Connection:
     - `outstanding`: bytes that its transport has not taken; `pings` of them our own pings; `own`
       of them by delivery's doing; `owed_since` when it last took some or was first owed some.
     - `sign`, `sign_at_most`: when the peer last gave a sign of life, by `Activity` and by frames.
+    - `expires`: when its credentials do, as the application said last.
     - `held`: what the answers that wait for the welcome take at most, in bytes.
     - `frames`, `recoveries`: what it may still send by its rates; `flood`, `refused`: the seconds
       that it would have had to wait with the frame of this step, and with the recovery in it.
@@ -142,6 +148,7 @@ class Connection:
     sign: float = 0.0
     sign_at_most: float = 0.0
     pinged: float = 0.0
+    expires: float | None = None
     held: int = 0
     address: str = ""
     frames: Allowance = field(factory=lambda: Allowance(None))
@@ -161,6 +168,15 @@ class Life:
     log: list[Event]
     ledger: Ledger
     folded: Folded
+
+
+@define(eq=False)
+class DrainState:
+    """A gateway that sends its clients away, until `ends`; `finished` once that was told."""
+
+    command: Drain
+    ends: float
+    finished: bool = False
 
 
 @define(eq=False)
@@ -186,6 +202,7 @@ class Book:
     is_fresh: bool = False
     saved: dict[str, Session] | None = None
     saved_at: float = 0.0
+    drained: DrainState | None = None
     answered: Question | None = None
     given_up: set[str] = field(factory=set)
     flooded: int | None = None
@@ -290,8 +307,23 @@ class Book:
             session.ledger, session.folded = session.ledger.copy(), Folded(self.config)
         session.break_epoch()
 
+    def drain(self, command: Drain, now: float) -> None:
+        """Clients are sent away; again, it can only be sooner."""
+        ends = now + command.grace
+        if self.drained is None:
+            self.drained = DrainState(command, ends)
+        else:
+            self.drained.ends = min(self.drained.ends, ends)
+
+    def note_windows(self, now: float) -> None:
+        """A timer was handled: the windows that have passed are over."""
+        for session in self.sessions.values():
+            if session.closed_at is not None:
+                session.is_over = now >= session.closed_at + self.config.resume_window
+
     def restart(self, kind: str, now: float) -> None:
         """The process died and came back."""
+        self.drained = None
         before = self.sessions
         self.connections.clear()
         self._allowances.clear()
@@ -312,6 +344,8 @@ class Book:
                     again.past |= {session.epoch, *session.past}
         for session in self.sessions.values():
             session.idle_since = now
+            if session.closed_at is not None:
+                session.closed_at, session.is_over = now, False
             session.question = None
             if kind != "whole":
                 self.break_epoch(session)

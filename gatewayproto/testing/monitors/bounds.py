@@ -12,11 +12,18 @@ from gatewayproto.actions import (
     SessionOpened,
     SubscriberLagged,
 )
-from gatewayproto.inputs import FrameReceived, TimerExpired
+from gatewayproto.inputs import FrameReceived, Reject, TimerExpired
 from gatewayproto.testing.monitors.base import EPSILON
 from gatewayproto.testing.monitors.book import Book, Connection
 from gatewayproto.testing.monitors.gateway import GatewayMonitor
-from gatewayproto.testing.monitors.wire import DELIVERIES, EVENTS, REJECTIONS, WELCOMES, Frame
+from gatewayproto.testing.monitors.wire import (
+    DELIVERIES,
+    EVENTS,
+    PUSHES,
+    REJECTIONS,
+    WELCOMES,
+    Frame,
+)
 from gatewayproto.testing.steps import Restarted, Step
 
 _SLOW_CONSUMER: Final = 4002
@@ -64,14 +71,14 @@ class Bounds(GatewayMonitor):
     def sent(self, step: Step, connection: Connection, frame: Frame, data: bytes) -> None:
         """Judge what one frame adds to what the transport is owed."""
         kind, size, owed = frame["type"], len(data), connection.outstanding
-        if connection.stage != "live" and kind in REJECTIONS:
+        if kind in REJECTIONS and (connection.stage != "live" or isinstance(step.input, Reject)):
             return
         if size > connection.limit:
             self.fail(f"{connection} takes {connection.limit} bytes; its `{kind}` has {size}")
         if kind in WELCOMES:
             self._welcomed.add(connection.number)
             self._replays.pop(connection.number, None)
-        elif kind in DELIVERIES:
+        elif kind in DELIVERIES or kind in PUSHES:
             self._delivery(connection, kind, size, owed)
             if kind in EVENTS:
                 self._replay(connection, frame)

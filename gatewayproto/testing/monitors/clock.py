@@ -3,6 +3,7 @@
 Spec: Liveness; Sessions; The handshake.
 """
 
+import math
 from typing import Final
 
 from gatewayproto.actions import CloseConnection, GatewayEvent, SessionExpired
@@ -10,6 +11,8 @@ from gatewayproto.errors import CLOSE_NORMAL, CLOSE_SERVICE_RESTART, ERRORS
 from gatewayproto.inputs import (
     Accept,
     ChangeEpoch,
+    CloseSession,
+    Drain,
     Drained,
     FrameReceived,
     Publish,
@@ -18,20 +21,34 @@ from gatewayproto.inputs import (
     TimerExpired,
 )
 from gatewayproto.testing.monitors.base import EPSILON
-from gatewayproto.testing.monitors.book import Connection
+from gatewayproto.testing.monitors.book import Connection, Session
 from gatewayproto.testing.monitors.gateway import GatewayMonitor
 from gatewayproto.testing.monitors.wire import HANDSHAKES, Frame, is_off, read, read_loosely
 from gatewayproto.testing.steps import Step
 
+_GOING_AWAY: Final = 4000
 _LIVENESS_TIMEOUT: Final = 4001
 _SLOW_CONSUMER: Final = 4002
 _INTERNAL_ERROR: Final = 4004
 _HANDSHAKE_TIMEOUT: Final = 4005
+_AUTH_EXPIRED: Final = 4006
 _TOO_LARGE: Final = 4507
+_SESSION_CLOSED: Final = 4508
 _LEAVE: Final[frozenset[int | None]] = frozenset({CLOSE_NORMAL})
-_BAD_FRAME: Final[frozenset[int | None]] = frozenset({_SLOW_CONSUMER, 4506, _TOO_LARGE})
+_BAD_FRAME: Final[frozenset[int | None]] = frozenset({_SLOW_CONSUMER, 4506, _TOO_LARGE, 4508})
 _FLOOD: Final[frozenset[int | None]] = frozenset({_SLOW_CONSUMER, 4003})
 _REJECTIONS: Final[frozenset[int | None]] = frozenset({spec.close_code for spec in ERRORS.values()})
+
+_CAUSES: Final[dict[type, frozenset[int | None]]] = {
+    Publish: frozenset({_SLOW_CONSUMER, _TOO_LARGE}),
+    Drained: frozenset({_SLOW_CONSUMER, _TOO_LARGE, _SESSION_CLOSED}),
+    CloseSession: frozenset({_SLOW_CONSUMER, _TOO_LARGE, _SESSION_CLOSED}),
+    ChangeEpoch: frozenset({_SLOW_CONSUMER, CLOSE_SERVICE_RESTART, _SESSION_CLOSED}),
+    Drain: frozenset({_GOING_AWAY, CLOSE_SERVICE_RESTART}),
+    SnapshotReady: frozenset({_SLOW_CONSUMER, _TOO_LARGE, _INTERNAL_ERROR, _SESSION_CLOSED}),
+    TimerExpired: frozenset({_SLOW_CONSUMER, _LIVENESS_TIMEOUT, _GOING_AWAY, _INTERNAL_ERROR}),
+}
+"""The close codes that an input may bring upon a welcomed connection, whatever is in it."""
 
 
 class GatewayClock(GatewayMonitor):
@@ -63,10 +80,12 @@ class GatewayClock(GatewayMonitor):
         if not isinstance(event, SessionExpired):
             return
         session = self.book.sessions.get(event.session_id)
-        since = None if session is None else session.idle_since
+        since = None if session is None else _unfollowed_since(session)
         window = self.config.resume_window
         if since is None or step.now < since + window - EPSILON:
             self.fail(f"session {event.session_id} is forgotten; nobody follows it since {since}")
+        if session is not None and self.book.followers(session.session_id):
+            self.fail(f"session {event.session_id} is forgotten, and somebody still reads it")
         self.saw("session expired")
 
     def end(self, step: Step) -> None:
@@ -74,9 +93,16 @@ class GatewayClock(GatewayMonitor):
         if not isinstance(step.input, TimerExpired):
             return
         for session in self.book.sessions.values():
-            since = session.idle_since
+            since = None
+            if not self.book.followers(session.session_id):
+                since = _unfollowed_since(session)
             if since is not None and step.now > since + self.config.resume_window + EPSILON:
                 self.fail(f"session {session.session_id} has nobody since {since} and stays")
+
+
+def _unfollowed_since(session: Session) -> float | None:
+    """When its window began; that of a closed one begins whether or not anybody follows it."""
+    return session.idle_since if session.closed_at is None else session.closed_at
 
 
 class GatewayLiveness(GatewayMonitor):
@@ -98,9 +124,12 @@ class GatewayLiveness(GatewayMonitor):
 
     def closed(self, step: Step, connection: Connection, close: CloseConnection) -> None:
         """Judge a close for silence."""
+        expired = connection.expires is not None and connection.expires <= step.now
         flooded = connection.flood is not None and isinstance(step.input, FrameReceived)
         causes = _FLOOD if flooded else _causes(step.input)
-        if connection.stage == "live" and close.code not in causes:
+        if expired and close.code == _AUTH_EXPIRED and isinstance(step.input, TimerExpired):
+            self.saw("credentials expired")
+        elif connection.stage == "live" and close.code not in causes:
             self.fail(f"{connection} is closed with {close.code} for {step.input}")
         if close.code == _HANDSHAKE_TIMEOUT and isinstance(step.input, TimerExpired):
             self.saw("handshake timeout")
@@ -130,6 +159,8 @@ class GatewayLiveness(GatewayMonitor):
                 " stays"
             )
         self._check_deadline(step, connection)
+        if connection.stage == "live" and (connection.expires or math.inf) <= step.now:
+            self.fail(f"{connection} stays, and its credentials expired at {connection.expires}")
         if connection.stage == "live" and step.now > connection.sign + self.config.heartbeat:
             self.saw("spoke in time")
 
@@ -143,15 +174,14 @@ class GatewayLiveness(GatewayMonitor):
     def _limit(self, connection: Connection) -> float:
         """Until when this connection may go on as it is."""
         if connection.stage == "live":
-            return connection.sign_at_most + 2 * self.config.heartbeat
+            silent = connection.sign_at_most + 2 * self.config.heartbeat
+            return silent if connection.expires is None else min(silent, connection.expires)
         if connection.stage == "opening":
             return connection.opened + self.config.handshake_timeout
         return float("inf")  # the application's own time counts against nobody
 
 
-def _causes(  # noqa: PLR0911 -- one for each cause
-    input_: object,
-) -> frozenset[int | None]:
+def _causes(input_: object) -> frozenset[int | None]:
     """The close codes that an input may bring upon a welcomed connection."""
     match input_:
         case FrameReceived(data=data):
@@ -163,13 +193,5 @@ def _causes(  # noqa: PLR0911 -- one for each cause
             return _REJECTIONS if asks else _LEAVE if leaves else _BAD_FRAME
         case Accept() | Reject():
             return _REJECTIONS
-        case Publish() | Drained():
-            return frozenset({_SLOW_CONSUMER, _TOO_LARGE})
-        case ChangeEpoch():
-            return frozenset({_SLOW_CONSUMER, CLOSE_SERVICE_RESTART})
-        case SnapshotReady():
-            return frozenset({_SLOW_CONSUMER, _TOO_LARGE, _INTERNAL_ERROR})
-        case TimerExpired():
-            return frozenset({_SLOW_CONSUMER, _LIVENESS_TIMEOUT, _INTERNAL_ERROR})
         case _:
-            return frozenset()
+            return _CAUSES.get(type(input_), frozenset())

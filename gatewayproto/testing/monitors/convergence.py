@@ -22,6 +22,7 @@ from gatewayproto.actions import (
     OutcomeUnknown,
     Skipped,
     SnapshotReceived,
+    Stopped,
 )
 from gatewayproto.config import ClientConfig, GatewayConfig
 from gatewayproto.frames import Event
@@ -156,6 +157,8 @@ class EndToEnd(WorldMonitor):
                 self._check_state(client, application)
             case MessageAccepted() | MessageRefused() | OutcomeUnknown():
                 application.open_requests -= 1
+            case Stopped(code="session_closed"):
+                self._check_last(client, application)
             case _:
                 pass
 
@@ -220,6 +223,17 @@ class EndToEnd(WorldMonitor):
         self.witnessed["P5 converged"] += 1
 
     # -- the end ------------------------------------------------------------------------------
+
+    def _check_last(self, client: ClientBook, application: Application) -> None:
+        """Who is told that its session is closed has everything of it, unless frames were lost."""
+        token = client.token
+        if token is None or application.garbled:
+            return
+        life = self._life(client, token.epoch, token.session_id)
+        if token.cursor != len(life.log):
+            self.fail(f"{client.name} ends at {token.cursor} of {len(life.log)}", "P3")
+        self._check_state(client, application)
+        self.witnessed["P3 everything of a closed session"] += 1
 
     def _rest(self, step: Step) -> None:
         """Everybody who may reconnect is connected, at the head, and waits for no answer."""

@@ -19,6 +19,7 @@ from gatewayproto.inputs import (
     Accept,
     ChangeEpoch,
     ConnectionOpened,
+    Drain,
     FrameReceived,
     Reject,
     SnapshotReady,
@@ -220,6 +221,9 @@ class Decision(GatewayMonitor):
     ) -> tuple[Decided, Session | None]:
         """What the table says, and the session that was found."""
         session = self.book.sessions.get(handshake.session_id or "")
+        if session is not None and session.is_over:
+            self.saw("closed session over")
+            session = None
         if session is not None and session.principal != accept.principal:
             self.saw("another principal's session")
             session = None
@@ -312,11 +316,13 @@ class Decision(GatewayMonitor):
             if said != (server.minimum, server.maximum):
                 self.fail(f"a rejection names the versions {said} and not the server's")
 
-    def _due(  # noqa: PLR0911 -- one for each input
+    def _due(  # noqa: PLR0911 -- one for each kind of input
         self, step: Step, connection: Connection, handshake: Handshake | None
     ) -> set[str]:
         """The codes of the rejections that are due."""
         match step.input:
+            case Drain() | ConnectionOpened() if self.book.drained is not None:
+                return {"going_away"}
             case ConnectionOpened() if self._full or self.book.turned_away is not None:
                 return {"rate_limited"}
             case TimerExpired() if connection.stage == "opening":

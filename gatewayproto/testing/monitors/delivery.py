@@ -4,15 +4,25 @@ Spec: Delivery; Snapshots; Lagging; Recovery in band.
 """
 
 from collections import Counter
+from typing import Final
 
 from gatewayproto.actions import CloseConnection, GatewayEvent, Published, SubscriberLagged
-from gatewayproto.inputs import ChangeEpoch, Drained, FrameReceived, Publish, SnapshotReady
+from gatewayproto.inputs import (
+    ChangeEpoch,
+    CloseSession,
+    Drained,
+    FrameReceived,
+    Publish,
+    SnapshotReady,
+)
 from gatewayproto.testing.monitors.accounts import Account
 from gatewayproto.testing.monitors.book import Book, Connection
 from gatewayproto.testing.monitors.gateway import GatewayMonitor
 from gatewayproto.testing.monitors.snapshots import check_state
 from gatewayproto.testing.monitors.wire import EVENTS, WELCOMES, Frame, is_off, read
 from gatewayproto.testing.steps import Restarted, Step
+
+_SESSION_CLOSED: Final = 4508
 
 
 class Delivery(GatewayMonitor):
@@ -63,13 +73,19 @@ class Delivery(GatewayMonitor):
                 if account is not None:
                     self._touched[number] = account
                     self._ask(account, step.input, step.now)
-            case Publish(session_id=session_id) | ChangeEpoch(session_id=session_id):
+            case (
+                Publish(session_id=session_id)
+                | ChangeEpoch(session_id=session_id)
+                | CloseSession(session_id=session_id)
+            ):
                 followers = self._followers(session_id)
                 self._touched.update(followers)
                 self._ready.update(n for n, each in followers.items() if each.owed is None)
                 if isinstance(step.input, ChangeEpoch):
                     for account in followers.values():
                         account.change_epoch()
+                if isinstance(step.input, CloseSession) and len(self._ready) < len(followers):
+                    self.saw("closed before one who lags")
                 if len(followers) > 1:
                     self.saw("several followers")
             case SnapshotReady(session_id=session_id):
@@ -156,7 +172,7 @@ class Delivery(GatewayMonitor):
 
     def _check_published(self, step: Step, event: Published, session_id: str, seq: int) -> None:
         session = self.book.sessions.get(session_id)
-        if session is None or not isinstance(step.input, Publish):
+        if session is None or session.closed_at is not None or not isinstance(step.input, Publish):
             self.fail(f"{event} of nothing that was published", "P1")
         head = session.ledger.cursor
         if (session_id, event.event_id) != (step.input.session_id, step.input.event.event_id):
@@ -165,9 +181,19 @@ class Delivery(GatewayMonitor):
             self.fail(f"{event.event_id} gets seq {seq}; {head + 1} is next", "P1")
 
     def closed(self, step: Step, connection: Connection, close: CloseConnection) -> None:
-        """Who is closed is owed nothing more."""
-        self.accounts.pop(connection.number, None)
+        """Who is closed is owed nothing more; in a closed session it was owed nothing before."""
+        account = self.accounts.pop(connection.number, None)
+        if close.code == _SESSION_CLOSED and account is not None:
+            self._check_end(account)
         self._touched.pop(connection.number, None)
+
+    def _check_end(self, account: Account) -> None:
+        """The last close of a session: everything up to its head was accounted for."""
+        if account.session.closed_at is None:
+            account.fail("P3", "it is closed as if its session were")
+        if account.owed is not None or account.chunks or account.lagged_at is not None:
+            account.fail("P3", f"its session is closed and it is not sent {account.owed}")
+        self.saw("closed with everything")
 
     def end(self, step: Step) -> None:
         """Whoever has room was sent everything that is owed."""
@@ -197,6 +223,8 @@ class Delivery(GatewayMonitor):
             account.fail("P3", f"version 1 is not closed, though due is {account.due}")
         owed, outstanding = account.owed, account.connection.outstanding
         if owed is None:
+            if account.session.closed_at is not None:
+                account.fail("P3", "it has everything of a closed session, and stays")
             return
         if account.is_built and account.due is not None and not account.chunks:
             if outstanding == 0:
@@ -230,7 +258,7 @@ class Delivery(GatewayMonitor):
     def _check_numbered(self, publish: Publish) -> None:
         """What was published got a number, whoever is there to receive it."""
         session = self.book.sessions.get(publish.session_id)
-        if session is None:
+        if session is None or session.closed_at is not None:
             return
         log = session.ledger.log
         if not log or log[-1] is not publish.event:

@@ -10,11 +10,13 @@ from typing import Any, Final
 
 from gatewayproto.actions import (
     CloseConnection,
+    DrainFinished,
     Emit,
     GatewayEvent,
     JoinRequested,
     Published,
     SendFrames,
+    SessionClosed,
     SessionExpired,
     SessionOpened,
     SnapshotNeeded,
@@ -29,6 +31,7 @@ from gatewayproto.inputs import (
     ChangeEpoch,
     ConnectionClosed,
     ConnectionOpened,
+    Drain,
     Drained,
     FrameReceived,
     Publish,
@@ -38,7 +41,7 @@ from gatewayproto.inputs import (
 from gatewayproto.testing.monitors.allowance import Allowance
 from gatewayproto.testing.monitors.base import Monitor
 from gatewayproto.testing.monitors.book import Book, Connection, Question, Session
-from gatewayproto.testing.monitors.wire import DELIVERIES, WELCOMES, Frame, decode, read
+from gatewayproto.testing.monitors.wire import DELIVERIES, PUSHES, WELCOMES, Frame, decode, read
 from gatewayproto.testing.steps import WORLD, Restarted, Saved, Step, Violation
 
 _HELD_ROOM: Final = 512
@@ -150,10 +153,17 @@ class GatewayWatch:
                 number in book.connections and step.raised is None
             ):
                 _give_back(book.connections[number], size, step.now)
+            case Accept(connection=number, expires_in=good_for) if (
+                number in book.connections and step.raised is None
+            ):
+                expires = None if good_for is None else step.now + good_for
+                book.connections[number].expires = expires
             case ConnectionClosed(connection=number) if number in book.connections:
                 self._forget(book.connections[number], step.now)
             case ChangeEpoch(session_id=session_id) if session_id in book.sessions:
                 book.break_epoch(book.sessions[session_id])
+            case Drain() if step.raised is None:
+                book.drain(input_, step.now)
             case SnapshotReady() if step.raised is None:
                 session = book.sessions.get(input_.session_id)
                 if session is not None:
@@ -175,7 +185,9 @@ class GatewayWatch:
             session = self.book.sessions.get(step.input.session_id)
             if session is not None and step.raised is None:
                 session.ledger.trim()
-        elif isinstance(step.input, Accept) and self.book.config.application_snapshots:
+        if isinstance(step.input, TimerExpired):
+            self.book.note_windows(step.now)
+        if isinstance(step.input, Accept) and self.book.config.application_snapshots:
             self._await(step.input)
         self.book.deadline, self.book.is_fresh = step.deadline, False
 
@@ -212,7 +224,7 @@ class GatewayWatch:
         if frame["type"] == "ping":
             connection.pings += size
             connection.pinged = now
-        if first or frame["type"] in DELIVERIES or frame["type"] == "ping":
+        if first or frame["type"] in DELIVERIES | PUSHES | {"ping"}:
             connection.own = connection.outstanding
 
     def _welcome(self, connection: Connection, frame: Frame) -> None:
@@ -228,18 +240,23 @@ class GatewayWatch:
         if connection.session is not None and isinstance(frame.get("epoch"), str):
             self.book.name_epoch(connection.session, frame["epoch"])
 
-    def _note(self, step: Step, event: object) -> None:
+    def _note(  # noqa: C901, PLR0912 -- an arm for each event
+        self, step: Step, event: object
+    ) -> None:
         book = self.book
         match event:
             case JoinRequested(connection=number) if number in book.connections:
                 connection = book.connections[number]
                 self._leave(connection, step.now)
                 connection.stage, connection.version = "joining", event.protocol_version
+                connection.expires = None
                 data = getattr(step.input, "data", b"")
                 connection.hello = read(data) or {}
                 connection.limit = connection.hello.get("max_payload", DEFAULT_MAX_PAYLOAD)
             case SessionOpened():
                 book.open_session(event.session_id, event.agent_id, event.principal)
+                # Until its client joins, which it may not live to do.
+                book.sessions[event.session_id].idle_since = step.now
             case SubscriberJoined(connection=number) if number in book.connections:
                 connection = book.connections[number]
                 connection.session = book.sessions.get(event.session_id)
@@ -256,6 +273,10 @@ class GatewayWatch:
             case Published(session_id=session_id) if session_id in book.sessions:
                 if isinstance(step.input, Publish):
                     book.sessions[session_id].ledger.append(step.input.event)
+            case SessionClosed(session_id=session_id) if session_id in book.sessions:
+                book.sessions[session_id].closed_at = step.now
+            case DrainFinished() if book.drained is not None:
+                book.drained.finished = True
             case SnapshotNeeded(session_id=session_id) if session_id in book.sessions:
                 session = book.sessions[session_id]
                 book.name_epoch(session, event.epoch)

@@ -10,6 +10,7 @@ from gatewayproto.inputs import (
     Accept,
     Activity,
     ChangeEpoch,
+    CloseSession,
     Complete,
     ConnectionClosed,
     ConnectionOpened,
@@ -56,6 +57,7 @@ class Isolation(GatewayMonitor):
             case (
                 Publish(session_id=session_id)
                 | ChangeEpoch(session_id=session_id)
+                | CloseSession(session_id=session_id)
                 | SnapshotReady(session_id=session_id)
             ):
                 self._session = session_id

@@ -17,7 +17,7 @@ from gatewayproto.actions import (
     SnapshotNeeded,
     SubscriberLagged,
 )
-from gatewayproto.inputs import Accept, ConnectionOpened, FrameReceived
+from gatewayproto.inputs import Accept, ConnectionOpened, FrameReceived, Reject
 from gatewayproto.testing.monitors.base import EPSILON
 from gatewayproto.testing.monitors.book import Connection
 from gatewayproto.testing.monitors.gateway import GatewayMonitor
@@ -49,6 +49,8 @@ class Rates(GatewayMonitor):
         """A refusal says how long to wait, and is for a reason."""
         if frame.get("code") != "rate_limited" or frame["type"] not in {"error", "hello_error"}:
             return
+        if isinstance(step.input, Reject):
+            return  # in the application's own words
         waits = [connection.flood, connection.refused, self.book.turned_away]
         wait = next((each for each in waits if each is not None), None)
         said = frame.get("retry_after_seconds")

@@ -265,6 +265,7 @@ class Endings(ClientMonitor):
         self._next: set[str] = set()
         self._rejected = False
         self._has_newer_token = False
+        self._presented: float | None = None  # when `auth` carried it
         self._attempts = 0  # since it last caught up
 
     def told(self, step: Step, event: ClientEvent) -> None:
@@ -277,6 +278,11 @@ class Endings(ClientMonitor):
             case _:
                 pass
 
+    def wrote(self, step: Step, link: Transport, frame: Frame) -> None:
+        """Note when a newer token was presented."""
+        if frame["type"] == "auth":
+            self._presented = step.now
+
     def begin(self, step: Step) -> None:
         """What the end of a connection must lead to."""
         self._next = set()
@@ -287,7 +293,7 @@ class Endings(ClientMonitor):
             self._rejected = self._has_newer_token = False
             return
         if isinstance(input_, SetToken) and link.hellos and step.raised is None:
-            self._has_newer_token = input_.token is not None
+            self._has_newer_token, self._presented = input_.token is not None, None
         if isinstance(input_, TransportClosed) and input_.connection == link.number:
             self._next = _after_close(input_, self._rejected)
         frame = self.book.incoming
@@ -311,8 +317,9 @@ class Endings(ClientMonitor):
             for kind, cls in (("retry", RetryScheduled), ("token", TokenNeeded), ("stop", Stopped))
             if isinstance(event, cls)
         }
-        if "token" in self._next and self._has_newer_token:
-            self._next = {"retry"}  # no handshake has carried it yet
+        if "token" in self._next and self._is_untried(step.now):
+            self._next = {"retry"}
+            self.saw("tries a newer token")
         limit = self.config.max_attempts
         if "retry" in self._next and limit is not None and self._attempts >= limit:
             self._next = self._next | {"stop"}
@@ -323,6 +330,12 @@ class Endings(ClientMonitor):
                 came.pop()
             ]
         )
+
+    def _is_untried(self, now: float) -> bool:
+        """No handshake has carried it yet, and no `auth` that the server can have judged."""
+        grace = min(self.book.heartbeat, self.config.handshake_timeout)
+        judged = self._presented is not None and now >= self._presented + grace
+        return self._has_newer_token and not judged
 
 
 def _after_close(closed: TransportClosed, rejected: bool) -> set[str]:

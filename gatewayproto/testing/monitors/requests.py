@@ -12,6 +12,7 @@ from attrs import define, field
 from gatewayproto.actions import CloseConnection, GatewayEvent, MessageReceived, SessionExpired
 from gatewayproto.inputs import Complete, FrameReceived, Publish
 from gatewayproto.testing._shapes import REQUEST_ID
+from gatewayproto.testing.monitors.ahead import LateMessage
 from gatewayproto.testing.monitors.base import EPSILON
 from gatewayproto.testing.monitors.book import Book, Connection
 from gatewayproto.testing.monitors.gateway import GatewayMonitor
@@ -102,6 +103,9 @@ class Requests(GatewayMonitor):
                     return
                 if connection.session is not None:
                     self._read(connection, data, step.now)
+            case LateMessage(connection=sender, data=data):
+                self._read(sender, data, step.now)
+                self._closed = True
             case Complete(session_id=session_id, message_id=message_id) if step.raised is None:
                 self._inbox(session_id).pending.discard(message_id)
             case Publish(session_id=session_id, event=event) if step.raised is None:
@@ -138,9 +142,11 @@ class Requests(GatewayMonitor):
         if not is_request:
             self._due = frozenset({"invalid_request"})
             return
-        self._due = self._judge(self._inbox(connection.session.session_id), frame, now)
+        inbox = self._inbox(connection.session.session_id)
+        is_closed = connection.session.closed_at is not None
+        self._due = self._judge(inbox, frame, now, is_closed=is_closed)
 
-    def _judge(self, inbox: Inbox, frame: Frame, now: float) -> frozenset[str]:
+    def _judge(self, inbox: Inbox, frame: Frame, now: float, *, is_closed: bool) -> frozenset[str]:
         """What is due: `accepted`, `duplicate`, or the codes of a refusal."""
         request_id, memory = frame.get("request_id"), 2 * self.config.request_ttl
         due: set[str] = set()
@@ -153,7 +159,8 @@ class Requests(GatewayMonitor):
                     return frozenset(due)
             elif known is not None:
                 self.saw("forgotten")
-        return frozenset(due | self._judge_new(inbox, frame, now))
+        new = {"session_closed"} if is_closed else self._judge_new(inbox, frame, now)
+        return frozenset(due | new)
 
     def _judge_new(self, inbox: Inbox, frame: Frame, now: float) -> set[str]:
         reply_to = frame.get("reply_to")

@@ -18,6 +18,7 @@ from gatewayproto.actions import (
     Stopped,
 )
 from gatewayproto.inputs import FrameReceived, Send, TimerExpired
+from gatewayproto.testing._shapes import SERVER
 from gatewayproto.testing.monitors.base import EPSILON
 from gatewayproto.testing.monitors.client import ClientBook, ClientMonitor, Transport
 from gatewayproto.testing.monitors.wire import Frame
@@ -72,6 +73,7 @@ class Sending(ClientMonitor):
         self._lost: list[str] = []
         self._late: list[str] = []
         self._ended: set[str] = set()
+        self._held_on = 0
 
     # -- inputs -------------------------------------------------------------------------------
 
@@ -80,6 +82,7 @@ class Sending(ClientMonitor):
         self._lost.clear()
         self._late.clear()
         self._ended.clear()
+        self._heed_going_away()
         match step.input:
             case Send(request_id=request_id) if step.raised is None:
                 self._count += 1
@@ -96,6 +99,16 @@ class Sending(ClientMonitor):
                 ]
             case _:
                 pass
+
+    def _heed_going_away(self) -> None:
+        """From here on nothing is written on this connection."""
+        frame, link = self.book.incoming, self.book.link
+        if frame is None or link is None or frame["type"] != "going_away":
+            return
+        if link.live and link.version != 1 and SERVER["going_away"](frame):
+            self._held_on = link.number
+            if self._open:
+                self.saw("held")
 
     def _named(self, request_id: str, *, newest: bool = False) -> Sent:
         """The message of this id; one that the client named itself is met here first."""
@@ -117,6 +130,8 @@ class Sending(ClientMonitor):
             return
         if not link.live:
             self.fail(f"a message is written on connection {link.number} before the welcome")
+        if link.number == self._held_on:
+            self.fail(f"a message is written on connection {link.number}, which is to be left")
         if link.number != self._link:
             self._link = link.number
             self._on_link.clear()

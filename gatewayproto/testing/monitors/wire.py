@@ -16,6 +16,8 @@ HANDSHAKES: Final = frozenset({"hello", "join"})
 WELCOMES: Final = frozenset({"hello_ok", "joined"})
 REJECTIONS: Final = frozenset({"hello_error", "error"})
 EVENTS: Final = frozenset({"event", "replay"})
+PUSHES: Final = frozenset({"presence", "health"})
+"""What goes behind everything else, to whoever has room."""
 DELIVERIES: Final = frozenset({"event", "replay", "skip", "caught_up", "snapshot"})
 _CACHE: Final = 4096
 

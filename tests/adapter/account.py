@@ -1,10 +1,11 @@
 """The account of one session, kept by an observer: what was published, and what was handed on."""
 
 from attrs import define, field
-from gatewayproto_asyncio import Item, Server
+from gatewayproto_adapter.client_engine import Item
 
 from gatewayproto.actions import EventReceived, Joined, Skipped, SnapshotReceived
 from gatewayproto.frames import Event
+from tests.adapter.check_application import Publishes
 
 
 @define
@@ -55,11 +56,11 @@ class Publisher:
     published: dict[int, Event] = field(factory=dict)
     runs: int = 0
 
-    def note(self, server: Server, size: int = 20) -> None:
+    def note(self, server: Publishes, size: int = 20) -> None:
         """One durable event."""
         self._publish(server, type="note", data={"text": "n" * size})
 
-    def run(self, server: Server, tokens: int) -> None:
+    def run(self, server: Publishes, tokens: int) -> None:
         """A streamed answer: transient tokens and the final that supersedes them."""
         self.runs += 1
         run_id = f"run-{self.runs}"
@@ -75,7 +76,7 @@ class Publisher:
         """The newest seq."""
         return len(self.published)
 
-    def _publish(self, server: Server, **fields: object) -> None:
+    def _publish(self, server: Publishes, **fields: object) -> None:
         number = self.head + 1
         event = Event(event_id=f"e{number}", timestamp=float(number), **fields)  # type: ignore[arg-type] # by name
         assert server.publish(self.session_id, event) == number
