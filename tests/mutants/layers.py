@@ -236,6 +236,6 @@ LAYERS: Final[dict[str, Layer]] = {
             },
         ),
         Explorer("explorer"),
-        Alone("any peer", {"": 1_000, "pushes": 300, "endings": 500}),
+        Alone("any peer", {"": 1_000, "pushes": 300, "endings": 500, "rates": 100}),
     )
 }

@@ -29,6 +29,7 @@ from gatewayproto.config import GatewayConfig
 from gatewayproto.gateway import SessionInfo
 from gatewayproto.projection import Projection
 from gatewayproto.testing.any_peer._client_known import ANY, CLOSE_OF
+from gatewayproto.testing.monitors.allowance import Allowance
 from gatewayproto.testing.reference import Ledger, Plain, compact
 from gatewayproto.testing.steps import Step, Violation
 
@@ -85,6 +86,7 @@ class Peer:
       which hold `gathered`.
     - `outstanding`: bytes that its transport has not taken; `pings` of them our own pings; `own`
       of them at the last that was not an answer.
+    - `network`: from where it comes; `frames`, `recoveries`: what it may still send by its rates.
     - `blocked_at`: the least that was outstanding while a part waited for its room.
     - `told_version`, `told_list`, `told_health`: what it was told last beside events; no version
       where it is told nothing, no list where that was a count.
@@ -124,6 +126,9 @@ class Peer:
     pings: int = 0
     own: int = 0
     owed_since: float = 0.0
+    network: str = ""
+    frames: Allowance = field(factory=lambda: Allowance(None))
+    recoveries: Allowance = field(factory=lambda: Allowance(None))
     told_version: int | None = None
     told_list: list[Plain] | None = None
     told_health: int = 0
@@ -209,6 +214,7 @@ class GatewayBook:
         self.is_drained = False
         self.health_at: float | None = None
         self.witnessed: set[str] = set()
+        self.allowances: dict[tuple[str, str], Allowance] = {}
         self.now = 0.0
         self.look: Look = lambda _: None
         self.issued: Sequence[str] = ()
@@ -217,6 +223,19 @@ class GatewayBook:
         self._events: list[GatewayEvent] = []
         self._must_close: list[tuple[int, int]] = []
         self._must_tell: list[GatewayEvent] = []
+
+    # -- rates --------------------------------------------------------------------------------
+
+    def allowed(self, kind: str, key: str) -> Allowance:
+        """What is left of a rate that is counted for more than one connection; "" is nobody's."""
+        rates = {
+            "connection": self.config.connection_rate,
+            "handshake": self.config.handshake_rate,
+            "session": self.config.session_rate,
+        }
+        if not key:
+            return Allowance(None)
+        return self.allowances.setdefault((kind, key), Allowance(rates[kind]))
 
     # -- what the step came to, and what it must come to --------------------------------------
 

@@ -173,6 +173,13 @@ class HandshakeBook(RequestBook):
             self.witnessed.add("too many sessions")
             self._reject(peer, "rate_limited", retry_after=self.config.retry_after)
             return None
+        owner = f"address {peer.network}" if peer.network else ""
+        owner = owner if principal is None else f"principal {principal}"
+        wait = self.allowed("session", owner).take(self.now)
+        if wait is not None:
+            self.witnessed.add("sessions too often")
+            self._reject(peer, "rate_limited", retry_after=wait)
+            return None
         opened: SessionOpened = self.told(SessionOpened)
         session_id = self.issue(opened.session_id)
         info = self.look(session_id)

@@ -13,6 +13,7 @@ from attrs import field, frozen
 
 from gatewayproto.errors import ErrorCode
 from gatewayproto.inputs import GatewayInput
+from gatewayproto.rates import Rate
 from gatewayproto.testing._shapes import MAX_INT
 from gatewayproto.testing.any_peer import _peers as a
 from gatewayproto.testing.any_peer._peers import AnyPeers, Letter
@@ -446,6 +447,45 @@ PUSH_THEMES: Final = (
     Theme((*EVERYTHING, *(_COMPANY,) * 24, *(_CREDENTIALS,) * 12), _PUSH_LIMITS),
 )
 """Themes of their own, for runs of their own: presence, health and credentials."""
+
+
+_COMING: Final = (
+    _any(a.opened, (None,), ("here", "here", "there", "")),
+    _any(a.opened, (None,), ("here",)),
+    _any(a.good_handshake, (2, 2, 1), (False, True, True), ("hello", "join")),
+    _any(a.accept, (None, "p1", "p1")),
+    _any(a.accept, (None, "p1", "p1")),
+    _any(a.gone),
+    _any(a.drained),
+    _any(a.pause, (0.25, 0.5, 1.0, 3.0)),
+)
+_ASKING: Final = (
+    _any(a.resync, _NONCES),
+    _any(a.resume, ("own", "own", "old"), _SINCES, _NONCES),
+    _any(a.other, ("ping", "pong", "dance"), ({}, {"nonce": "p1"})),
+    _any(a.message, ("new", ...)),
+    _any(a.drained),
+    _any(a.drained),
+    _any(a.pause, (0.25, 0.5, 1.0, 3.0, 16.0)),
+)
+_RATE_LIMITS: Final[dict[str, tuple[Any, ...]]] = {
+    "frame_rate": (Rate(1.0, 6), Rate(0.25, 3), Rate(4.0, 2), None),
+    "recovery_rate": (Rate(0.25, 1), Rate(0.0625, 2), None),
+    "connection_rate": (Rate(0.5, 2), Rate(0.125, 1), None),
+    "handshake_rate": (Rate(0.5, 2), Rate(0.125, 1), None),
+    "session_rate": (Rate(0.25, 1), Rate(0.0625, 2), None),
+    "max_connections": (1000, 3),
+}
+RATE_THEMES: Final = (
+    Theme((*(_USUAL,) * 2, *(_COMING,) * 8, _TIME, _FRAMES), _RATE_LIMITS),
+    Theme((*(_USUAL,) * 4, *(_ASKING,) * 6, *(_RECOVERY,) * 2), _RATE_LIMITS),
+    Theme(
+        (*(_USUAL,) * 2, *(_COMING,) * 8),
+        {"session_rate": (Rate(0.25, 1), Rate(0.0625, 2)), "max_connections": (1000,)},
+    ),
+    Theme((*EVERYTHING, *(_COMING,) * 12, *(_ASKING,) * 8), _RATE_LIMITS),
+)
+"""Rates that are reached, in runs of their own."""
 
 
 def any_letter(peers: AnyPeers, theme: Theme) -> GatewayInput | None:

@@ -32,6 +32,7 @@ from gatewayproto.inputs import (
     Publish,
     Reject,
     SetHealth,
+    SnapshotReady,
     TimerExpired,
 )
 from gatewayproto.testing import _shapes
@@ -47,6 +48,7 @@ from gatewayproto.testing.any_peer._gateway_book import (
 from gatewayproto.testing.any_peer._gateway_endings import EndingBook
 from gatewayproto.testing.any_peer._gateway_handshakes import RANGES
 from gatewayproto.testing.any_peer._reading import NO_FRAMES, has_huge
+from gatewayproto.testing.monitors.allowance import Allowance
 from gatewayproto.testing.reference import Plain, compact, event_object
 from gatewayproto.testing.steps import Step, Violation
 
@@ -169,6 +171,8 @@ class GatewayReference(EndingBook):
                 # Of this gateway, which does not write ahead.
                 if session_id in self.sessions:
                     raise MistakeError("a record that was never given is stored")
+            case SnapshotReady():
+                raise MistakeError("a state for a gateway that makes its own")
             case TimerExpired():
                 self._expire()
 
@@ -192,13 +196,21 @@ class GatewayReference(EndingBook):
             sign=self.now,
             pinged=self.now,
             owed_since=self.now,
+            network=opened.address,
+            frames=Allowance(self.config.frame_rate),
+            recoveries=Allowance(self.config.recovery_rate),
         )
         if self.retry_after is not None:
             self.turn_away(peer)
-        elif full:
+            return
+        wait = self.allowed("connection", opened.address).take(self.now)
+        if full:
             self.witnessed.add("too many connections")
-            refusal = error("error", "rate_limited", retry_after=self.config.retry_after)
-            self.take(peer, refusal, "P9")
+            wait = self.config.retry_after
+        elif wait is not None:
+            self.witnessed.add("connections too often")
+        if wait is not None:
+            self.take(peer, error("error", "rate_limited", retry_after=wait), "P9")
             self.close(peer, "rate_limited")
 
     def _drain(self, peer: Peer, size: int) -> None:
@@ -216,6 +228,10 @@ class GatewayReference(EndingBook):
     # -- frames -------------------------------------------------------------------------------
 
     def _take_bytes(self, peer: Peer, data: bytes) -> None:
+        wait = peer.frames.take(self.now)
+        if wait is not None:
+            self._take_flood(peer, wait)
+            return
         if len(data) > self.config.max_payload:
             self._take_bad(peer, "payload_too_large")
             return
@@ -240,6 +256,15 @@ class GatewayReference(EndingBook):
             self._take_live(peer, frame, code)
         else:
             self._take_early(peer, frame, code)
+
+    def _take_flood(self, peer: Peer, wait: float) -> None:
+        self.witnessed.add(f"{peer.state}: too many frames")
+        if peer.state != "live":
+            self._reject(peer, "rate_limited", retry_after=wait)
+            return
+        self.answer(peer, error("error", "rate_limited", retry_after=wait), "P9")
+        if peer.number in self.peers:
+            self.close(peer, "rate_limited")
 
     def _take_bad(self, peer: Peer, code: str, request_id: str | None = None) -> None:
         self.witnessed.add(f"{peer.state}: {code}")
@@ -277,6 +302,8 @@ class GatewayReference(EndingBook):
                 self._take_abort(peer, frame)
             case "auth":
                 self.take_auth(peer, frame["token"])
+            case "resume" | "resync" if not self._may_recover(peer):
+                pass
             case "resume":
                 self.resume(peer, frame.get("epoch"), frame["since"], frame.get("nonce"))
             case "resync":
@@ -289,6 +316,16 @@ class GatewayReference(EndingBook):
                 self.close_with(peer, 1000)
             case _:
                 self.answer_error(peer, "unknown_type")
+
+    def _may_recover(self, peer: Peer) -> bool:
+        """Whether a recovery begins; one that is merged into another costs nothing."""
+        if peer.due is not None or peer.recovery is not None or peer.whole is not None:
+            return True
+        wait = peer.recoveries.take(self.now)
+        if wait is not None:
+            self.witnessed.add("recovers too often")
+            self.answer(peer, error("error", "rate_limited", retry_after=wait), "P9")
+        return wait is None
 
     def _take_abort(self, peer: Peer, frame: Plain) -> None:
         assert peer.session is not None
@@ -313,7 +350,13 @@ class GatewayReference(EndingBook):
                 return
             self.witnessed.add("a second attach")
             self.detach(peer)
+        wait = self.allowed("handshake", peer.network).take(self.now)
         asked = self._read(frame)
+        if isinstance(asked, Asked) and wait is not None:
+            self.witnessed.add("handshakes too often")
+            peer.asked = asked
+            self._reject(peer, "rate_limited", retry_after=wait)
+            return
         if isinstance(asked, Asked):
             peer.asked, peer.state = asked, "joining"
             peer.join = JoinRequested(
@@ -446,6 +489,7 @@ class GatewayReference(EndingBook):
         """The process died and came back with its sessions. Raises `Violation`."""
         self.now, self.issued, self.look = now, issued, look
         self.peers, self.last = {}, 0
+        self.allowances.clear()
         self.retry_after = self.drain_ends = None
         self.is_drained = False
         self.health_at, self.health_after, self.health_pushed = None, -math.inf, self.health_version

@@ -130,8 +130,8 @@ def pause(peers: AnyPeers, seconds: float) -> GatewayInput | None:
     return None
 
 
-def opened(peers: AnyPeers, token: str | None = None) -> GatewayInput | None:
-    """A transport opens, with a token in its upgrade or none."""
+def opened(peers: AnyPeers, token: str | None = None, address: str = "") -> GatewayInput | None:
+    """A transport opens, with a token in its upgrade or none, from somewhere or from nowhere."""
     peers.opened += 1
     headers = {
         "bearer": {"authorization": "Bearer th"},
@@ -145,6 +145,7 @@ def opened(peers: AnyPeers, token: str | None = None) -> GatewayInput | None:
         query={"token": "tq"} if token in {"query", "both", "basic", "empty"} else {},
         headers=headers.get(token or "", {}),
         peer="there",
+        address=address,
         timestamp=peers.opened + 0.5,
     )
 

@@ -27,6 +27,7 @@ from gatewayproto.testing.any_peer._gateway_letters import (
     ENDINGS,
     PREFIXES,
     PUSH_THEMES,
+    RATE_THEMES,
     SMALL,
     SMALL_ENDINGS,
     THEMES,
@@ -301,9 +302,10 @@ ABOUT: Final[Mapping[str, Sequence[Theme]]] = {
     "": THEMES,
     "pushes": PUSH_THEMES,
     "endings": ENDINGS,
+    "rates": RATE_THEMES,
 }
 """What a run may dwell on: nothing in particular, and nothing is pushed; presence, health and
-credentials; sessions that are closed and gateways that drain."""
+credentials; sessions that are closed and gateways that drain; rates that are reached."""
 
 
 def run_gateway(
