@@ -449,6 +449,50 @@ PUSH_THEMES: Final = (
 """Themes of their own, for runs of their own: presence, health and credentials."""
 
 
+_BUILDING: Final = (
+    _any(a.built, ("head",)),
+    _any(a.built, ("head", "before", "floor", "middle", "none")),
+    _any(a.built, ("head", "floor", "beyond"), ("own", "own", "own", "old")),
+    _any(a.good_handshake, (2, 2, 1), (False,), ("hello", "join"), (..., ..., 1024)),
+    _any(a.accept),
+    _any(a.opened),
+    _any(a.drained),
+    _any(a.drained, (1.0, 0.5)),
+    _any(a.resync, _NONCES),
+    _any(a.gone),
+    _any(a.due),
+    _any(
+        a.handshake,
+        ("hello", "join"),
+        ("2", "2", "1"),
+        ("own",),
+        ("own", "own", "none", "old"),
+        _SINCES,
+        (..., "snapshot"),
+        (...,),
+        ("demo",),
+        ({},),
+    ),
+)
+_BUILDING_LIMITS: Final[dict[str, tuple[Any, ...]]] = {
+    "application_snapshots": (True,),
+    # Never at the very time of something else: what comes first then is the gateway's choice.
+    "snapshot_timeout": (2.0 + 1 / 512, 16.0 + 1 / 512),
+    "max_snapshot_tries": (5, 2, 1),
+    "versions": (VersionRange(1, 2), VersionRange(1, 2), VersionRange(2, 2)),
+    "max_connections": (1000,),
+    "retain": (1000, 3, 1, 0),
+}
+BUILDING_THEMES: Final = (
+    Theme((*(_USUAL,) * 4, *(_BUILDING,) * 8, *(_STREAM,) * 2, _TIME), _BUILDING_LIMITS),
+    Theme((*(_USUAL,) * 2, *(_BUILDING,) * 8, *(_RECOVERY,) * 4, *(_PARTS,) * 2), _BUILDING_LIMITS),
+    Theme(
+        (*(_USUAL,) * 4, *(_BUILDING,) * 8, *(_PARTS,) * 4, _TIME),
+        {**_BUILDING_LIMITS, "send_window": (600, 3000)},
+    ),
+    Theme((*EVERYTHING, *(_BUILDING,) * 32), _BUILDING_LIMITS),
+)
+"""States that the application builds, in runs of their own."""
 _COMING: Final = (
     _any(a.opened, (None,), ("here", "here", "there", "")),
     _any(a.opened, (None,), ("here",)),

@@ -45,7 +45,7 @@ from gatewayproto.testing.any_peer._gateway_book import (
     error,
     present,
 )
-from gatewayproto.testing.any_peer._gateway_endings import EndingBook
+from gatewayproto.testing.any_peer._gateway_building import BuildingBook
 from gatewayproto.testing.any_peer._gateway_handshakes import RANGES
 from gatewayproto.testing.any_peer._reading import NO_FRAMES, has_huge
 from gatewayproto.testing.monitors.allowance import Allowance
@@ -55,7 +55,7 @@ from gatewayproto.testing.steps import Step, Violation
 _MAX_HEALTH: Final = 2048
 
 
-class GatewayReference(EndingBook):
+class GatewayReference(BuildingBook):
     """Judges a gateway step by step.
 
     `judge` raises `Violation` for the first step that is not what the specification calls for.
@@ -172,7 +172,7 @@ class GatewayReference(EndingBook):
                 if session_id in self.sessions:
                     raise MistakeError("a record that was never given is stored")
             case SnapshotReady():
-                raise MistakeError("a state for a gateway that makes its own")
+                self.take_state(input_)
             case TimerExpired():
                 self._expire()
 
@@ -341,7 +341,7 @@ class GatewayReference(EndingBook):
     # -- the handshake ------------------------------------------------------------------------
 
     def _take_handshake(self, peer: Peer, frame: Plain) -> None:
-        if peer.state == "joining":
+        if peer.state in {"joining", "preparing"}:
             self._hold(peer, error("error", "not_joined"))
             return
         if peer.state == "live":
@@ -432,6 +432,7 @@ class GatewayReference(EndingBook):
         self._begin_epoch(session)
         for number in list(session.presence):
             self.change_epoch(self.peers[number])
+        self.wake(session)
 
     def _begin_epoch(self, session: Session) -> None:
         info = self.look(session.session_id)
@@ -441,10 +442,15 @@ class GatewayReference(EndingBook):
         if info is None or info.epoch == session.epoch:
             raise Violation("P12", f"the epoch of {session.session_id} stays {session.epoch}")
         session.epoch = self.issue(info.epoch)
+        session.built = session.wanted = None
 
     # -- time and the process -----------------------------------------------------------------
 
     def _expire(self) -> None:
+        for session in list(self.sessions.values()):
+            if session.gives_up is not None and session.gives_up <= self.now:
+                session.gives_up = None
+                self.give_up(session)
         for peer in list(self.peers.values()):
             due = self.due_at(peer)
             if due is not None and due <= self.now and not self.sees_sent_away(peer):
@@ -452,7 +458,7 @@ class GatewayReference(EndingBook):
         self.end_drain()
         for session in list(self.sessions.values()):
             if session.expires is not None and session.expires <= self.now:
-                if session.presence:
+                if session.is_followed:
                     self.witnessed.add("read on after the window")
                     session.expires = None
                 else:
@@ -473,17 +479,7 @@ class GatewayReference(EndingBook):
         else:
             peer.pinged = self.now
             if peer.outstanding == 0:
-                self._send_ping(peer)
-
-    def _send_ping(self, peer: Peer) -> None:
-        data = self.next_frame(peer)
-        nonce = None if data is None else json.loads(data).get("nonce")
-        if data is not None:
-            self.issue(nonce or "")
-        cursor = {} if peer.version == 1 else {"cursor": peer.position}
-        size = len(self.take(peer, {"type": "ping", "nonce": nonce, **cursor}, "P17"))
-        self.charge(peer, size)
-        peer.pings += size
+                self.send_ping(peer)
 
     def recover(self, *, unbroken: bool, now: float, issued: Sequence[str], look: Look) -> None:
         """The process died and came back with its sessions. Raises `Violation`."""
@@ -495,6 +491,8 @@ class GatewayReference(EndingBook):
         self.health_at, self.health_after, self.health_pushed = None, -math.inf, self.health_version
         for session in self.sessions.values():
             session.presence.clear()
+            session.awaiting.clear()
+            session.wanted = session.gives_up = None
             session.push_after = -math.inf
             self.plan(session)
             session.expires = now + self.config.resume_window

@@ -72,7 +72,8 @@ class Session:
     `idle_since` is when its last follower left; None while there is one, or somebody is about to
     be one. `closed_at` is when the application closed it, `is_over` whether its window has passed
     since then. Where the application builds the states, `question` is what it was asked for and
-    has not answered, and `built` the cursor of the newest state that it gave of this epoch.
+    has not answered, and `built` the cursor of the newest state that it gave of this epoch;
+    `early` are those that it gave while the epoch had no name yet, by what they named.
     """
 
     session_id: str
@@ -87,6 +88,7 @@ class Session:
     is_over: bool = False
     question: Question | None = None
     built: int | None = None
+    early: dict[str, int] = field(factory=dict)
 
     def copy(self) -> "Session":
         """As it is now, to come back to."""
@@ -103,15 +105,20 @@ class Session:
             self.is_over,
         )
 
-    def usable(self, least: int) -> int | None:
-        """The cursor of the state that the application gave, if it is as of `least` or later."""
-        return self.built if self.built is not None and self.built >= least else None
+    def usable(self, least: int, epoch: str | None = None) -> int | None:
+        """The cursor of the state that the application gave, if it is as of `least` or later.
+
+        `epoch` is what the epoch turns out to be, where nobody had named it.
+        """
+        built = self.early.get(epoch or "") if self.epoch is None else self.built
+        return built if built is not None and built >= least else None
 
     def break_epoch(self) -> None:
         """Its numbering cannot be proved to have gone on."""
         if self.epoch is not None:
             self.past.add(self.epoch)
         self.epoch = self.question = self.built = None
+        self.early.clear()
 
 
 @define(eq=False)
@@ -269,6 +276,8 @@ class Book:
 
     def take_built(self, session: Session, epoch: str, cursor: int) -> None:
         """The application gave a state, in answer to a question or unasked."""
+        if session.epoch is None:
+            session.early[epoch] = max(cursor, session.early.get(epoch, 0))
         if epoch != session.epoch:
             return
         session.built = max(cursor, session.built or 0)
@@ -294,7 +303,7 @@ class Book:
     def name_epoch(self, session: Session, epoch: str) -> None:
         """The epoch of a session was named."""
         if session.epoch is None:
-            session.epoch = epoch
+            session.epoch, session.built = epoch, session.early.get(epoch)
         if session.epoch == epoch:
             self.lives[epoch] = Life(
                 session.session_id, session.ledger.log, session.ledger, session.folded

@@ -30,7 +30,7 @@ class Building(GatewayMonitor):
         if not isinstance(step.input, SnapshotReady) or step.raised is not None:
             return
         session = self.book.sessions.get(step.input.session_id)
-        if session is None or step.input.epoch == session.epoch:
+        if session is None or session.epoch in {None, step.input.epoch}:
             return
         self.witnessed["P5 state refused, of a former epoch"] += 1
         if step.actions or step.deadline != self.book.deadline:

@@ -182,7 +182,8 @@ class Decision(GatewayMonitor):
         if expected.rejected is not None:
             self.fail(f"{connection} is welcomed; it must be rejected as {expected.rejected}")
         if session is not None and expected.reason is not None:
-            expected = self._as_built(connection, session, handshake.asked, expected)
+            epoch = frame.get("epoch") or str(frame.get("session_id")).partition(".")[2]
+            expected = self._as_built(connection, session, handshake.asked, expected, epoch)
         if session is None:
             session = connection.session
         if session is None:
@@ -204,12 +205,17 @@ class Decision(GatewayMonitor):
                 return None
 
     def _as_built(
-        self, connection: Connection, session: Session, asked: Asked, expected: Decided
+        self,
+        connection: Connection,
+        session: Session,
+        asked: Asked,
+        expected: Decided,
+        epoch: str,
     ) -> Decided:
         """The sequence is the cursor of the snapshot that leaves with the welcome."""
         if not self.config.application_snapshots:
             return expected
-        usable = session.usable(_least(session, asked, expected))
+        usable = session.usable(_least(session, asked, expected), epoch)
         if usable is None:
             self.fail(f"{connection} is welcomed, and there is no state for its snapshot")
         if usable < session.ledger.cursor:
