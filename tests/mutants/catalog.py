@@ -36,6 +36,7 @@ MUTANTS: Final[dict[str, Mutant]] = {
 """By id, in order. A letter behind the number tells variants of one bug apart."""
 
 ABOUT: Final[dict[str, str]] = {
+    **{mutant.id: "building" for mutant in STATE_BUGS},
     **{mutant.id: "rates" for mutant in RATE_BUGS},
     **{mutant.id: "pushes" for mutant in (*CREDENTIAL_BUGS, *PUSH_BUGS)},
     **{mutant.id: "endings" for mutant in (*CLOSING_BUGS, *DRAINING_BUGS)},

@@ -236,6 +236,8 @@ LAYERS: Final[dict[str, Layer]] = {
             },
         ),
         Explorer("explorer"),
-        Alone("any peer", {"": 1_000, "pushes": 300, "endings": 500, "rates": 100}),
+        Alone(
+            "any peer", {"": 1_000, "pushes": 300, "endings": 500, "building": 200, "rates": 100}
+        ),
     )
 }

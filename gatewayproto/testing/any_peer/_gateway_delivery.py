@@ -256,18 +256,8 @@ class DeliveryBook(PushBook):
                 if not self._send_part(peer):
                     break
             elif peer.due is not None:
-                if not self.has_room_for_state(peer, session):
-                    self.witnessed.add("a snapshot waits for room")
+                if not self._try_snapshot(peer, session):
                     break
-                state = session.state(self._least(peer, session))
-                if state is None:
-                    self.witnessed.add("a snapshot waits for its state")
-                    self.want(session)
-                    break
-                if not self._has_room_for_snapshot(peer, session, state):
-                    self.witnessed.add("a snapshot waits for room")
-                    break
-                self._begin_snapshot(peer, session, state)
             elif not self._send_next(peer, session):
                 break
         if peer.number in self.peers:
@@ -359,6 +349,20 @@ class DeliveryBook(PushBook):
         due = peer.due is not None and self.has_room_for_state(peer, session)
         return due and session.state(self._least(peer, session)) is None
 
+    def _try_snapshot(self, peer: Peer, session: Session) -> bool:
+        """Whether it begins: with room for it, and with a state that it may have."""
+        has_room = self.has_room_for_state(peer, session)
+        state = session.state(self._least(peer, session)) if has_room else None
+        if has_room and state is None:
+            self.witnessed.add("a snapshot waits for its state")
+            self.want(session)
+        elif state is not None and self._has_room_for_snapshot(peer, session, state):
+            self._begin_snapshot(peer, session, state)
+            return True
+        else:
+            self.witnessed.add("a snapshot waits for room")
+        return False
+
     def _least(self, peer: Peer, session: Session) -> int:
         """How new a state must be: the journal goes on from it, and it takes nobody back."""
         least = max(session.ledger.oldest(peer.version) - 1, peer.due_least)
@@ -401,9 +405,7 @@ class DeliveryBook(PushBook):
             return
         peer.whole, peer.position = frame, state[0]
 
-    def _snapshot_v1(
-        self, peer: Peer, session: Session, cursor: int, state: Plain
-    ) -> Plain | None:
+    def _snapshot_v1(self, peer: Peer, session: Session, cursor: int, state: Plain) -> Plain | None:
         """The snapshot with as many of its newest messages as fit."""
         state = {
             **state,

@@ -452,7 +452,7 @@ PUSH_THEMES: Final = (
 _BUILDING: Final = (
     _any(a.built, ("head",)),
     _any(a.built, ("head", "before", "floor", "middle", "none")),
-    _any(a.built, ("head", "floor", "beyond"), ("own", "own", "own", "old")),
+    _any(a.built, ("head", "floor", "beyond"), ("own", "own", "own", "old"), (False, False, True)),
     _any(a.good_handshake, (2, 2, 1), (False,), ("hello", "join"), (..., ..., 1024)),
     _any(a.accept),
     _any(a.opened),
@@ -479,6 +479,7 @@ _BUILDING_LIMITS: Final[dict[str, tuple[Any, ...]]] = {
     # Never at the very time of something else: what comes first then is the gateway's choice.
     "snapshot_timeout": (2.0 + 1 / 512, 16.0 + 1 / 512),
     "max_snapshot_tries": (5, 2, 1),
+    "max_snapshot": (16 * 1024 * 1024, 3000),
     "versions": (VersionRange(1, 2), VersionRange(1, 2), VersionRange(2, 2)),
     "max_connections": (1000,),
     "retain": (1000, 3, 1, 0),

@@ -63,6 +63,7 @@ RANGES: Final[dict[str, Plain]] = {
     "list": {"min": [], "max": {}},
     "huge": {"min": 1, "max": MAX_INT + 1},
 }
+_LARGE: Final = 3000
 _MOSTLY_LIVE: Final = (*("live",) * 8, "joining", "opening")
 _NAMES: Final = {"hello": "protocol_{}", "join": "{}_version"}
 
@@ -504,8 +505,13 @@ def owed_state(peers: AnyPeers) -> GatewayInput | None:
     return built(peers, "head") if waits else None
 
 
-def built(peers: AnyPeers, which: str, epoch: str = "own", size: int = 0) -> GatewayInput | None:
-    """A state that the application built: of the head, or of an older cursor, or of none."""
+def built(
+    peers: AnyPeers, which: str, epoch: str = "own", large: bool = False
+) -> GatewayInput | None:
+    """A state that the application built: of the head, or of an older cursor, or of none.
+
+    A `large` one is larger than it may be, where that is not too much for a test.
+    """
     sessions = list(peers.book.sessions.values())
     wanted = [each for each in sessions if each.wanted is not None and each.wanted.asked]
     if not sessions:
@@ -522,8 +528,8 @@ def built(peers: AnyPeers, which: str, epoch: str = "own", size: int = 0) -> Gat
     at = cursors[which]
     log = session.ledger.log[:at]
     state: Plain = fold(log)
-    if size:
-        state["more"] = "x" * size
+    if large and peers.book.config.max_snapshot <= _LARGE:
+        state["more"] = "x" * _LARGE
     name = session.epoch if epoch == "own" else peers.epochs[-1]
     return SnapshotReady(session_id=session.session_id, epoch=name, cursor=at, state=state)
 

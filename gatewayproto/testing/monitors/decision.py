@@ -98,7 +98,9 @@ class Decision(GatewayMonitor):
                 if connection is not None and connection.stage != "live":
                     self._check_waits(connection)
                     self.saw("welcome waits")
-            case SnapshotReady() | ChangeEpoch() if step.raised is None:
+            case SnapshotReady() | ChangeEpoch() if step.raised is None and self._are_woken(
+                step.input
+            ):
                 for connection in self._waiting(step.input.session_id):
                     self._check_waits(connection)
                     self.saw("welcome waits longer")
@@ -111,6 +113,13 @@ class Decision(GatewayMonitor):
         # It may be gone in the same breath: what it had not read was too much.
         if joined in self.book.connections and joined not in self._answered:
             self.fail(f"connection {joined} joined without a welcome")
+
+    def _are_woken(self, command: SnapshotReady | ChangeEpoch) -> bool:
+        """Whether those who wait look again: a state of a former epoch is none."""
+        session = self.book.sessions.get(command.session_id)
+        if session is None or isinstance(command, ChangeEpoch):
+            return session is not None
+        return command.epoch == session.epoch
 
     def _waiting(self, session_id: str) -> list[Connection]:
         return [

@@ -88,7 +88,9 @@ class Delivery(GatewayMonitor):
                     self.saw("closed before one who lags")
                 if len(followers) > 1:
                     self.saw("several followers")
-            case SnapshotReady(session_id=session_id):
+            case SnapshotReady(session_id=session_id, epoch=epoch) if (
+                session_id in self.book.sessions and self.book.sessions[session_id].epoch == epoch
+            ):
                 self._touched.update(self._followers(session_id))
             case Restarted():
                 self.accounts.clear()
