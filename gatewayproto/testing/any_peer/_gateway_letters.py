@@ -479,7 +479,7 @@ _BUILDING_LIMITS: Final[dict[str, tuple[Any, ...]]] = {
     # Never at the very time of something else: what comes first then is the gateway's choice.
     "snapshot_timeout": (2.0 + 1 / 512, 16.0 + 1 / 512),
     "max_snapshot_tries": (5, 2, 1),
-    "max_snapshot": (16 * 1024 * 1024, 3000),
+    "max_snapshot": (16 * 1024 * 1024, 200_000),
     "versions": (VersionRange(1, 2), VersionRange(1, 2), VersionRange(2, 2)),
     "max_connections": (1000,),
     "retain": (1000, 3, 1, 0),

@@ -63,7 +63,7 @@ RANGES: Final[dict[str, Plain]] = {
     "list": {"min": [], "max": {}},
     "huge": {"min": 1, "max": MAX_INT + 1},
 }
-_LARGE: Final = 3000
+_LARGE: Final = 200_000
 _MOSTLY_LIVE: Final = (*("live",) * 8, "joining", "opening")
 _NAMES: Final = {"hello": "protocol_{}", "join": "{}_version"}
 
