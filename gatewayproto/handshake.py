@@ -172,8 +172,8 @@ class Decision:
 
     @property
     def keeps_position(self) -> bool:
-        """Whether `since` is a position in the session's present epoch."""
-        return self.reason in {None, "trimmed", "requested"}
+        """Whether `since` is a position in the session's present epoch, as 0 is in a new one's."""
+        return self.session is None or self.reason in {None, "trimmed", "requested"}
 
     def state(self, version: int) -> State | None:
         """The state for the snapshot that leaves with the welcome.

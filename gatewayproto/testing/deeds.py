@@ -14,7 +14,7 @@ from typing import Any, Final
 import attrs
 from attrs import frozen
 
-from gatewayproto.actions import ResumeToken
+from gatewayproto.actions import ResumeToken, SnapshotNeeded
 from gatewayproto.errors import ErrorCode
 from gatewayproto.frames import Event
 from gatewayproto.inputs import (
@@ -90,6 +90,7 @@ class Kind(StrEnum):
     SEND_AWAY = "send away"
     SUCCEED = "succeed"
     PERSIST = "persist"
+    BUILD = "build"
 
 
 @frozen(kw_only=True)
@@ -493,6 +494,18 @@ def _persist(world: World, _: Limits) -> list[Deed]:
     return [*deeds, world.persist_all] if deeds else []
 
 
+def _build(world: World, _: Limits) -> list[Deed]:
+    """The application builds a snapshot that was asked for, newer or older, or one unasked."""
+    builder = world.builder
+    if builder is None:
+        return []
+
+    def build(need: SnapshotNeeded) -> None:
+        world.serve(builder.answer(need, need.cursor))
+
+    return [partial(build, need) for need in builder.answers()]
+
+
 _Options = Callable[[World, Limits], list[Deed]]
 
 _OPTIONS: Final[Mapping[Kind, _Options]] = {
@@ -540,4 +553,5 @@ _OPTIONS: Final[Mapping[Kind, _Options]] = {
     Kind.SEND_AWAY: _send_away,
     Kind.SUCCEED: _succeed,
     Kind.PERSIST: _persist,
+    Kind.BUILD: _build,
 }

@@ -13,6 +13,7 @@ from attrs import evolve, field, frozen
 
 from gatewayproto.backoff import Backoff
 from gatewayproto.config import ClientConfig, GatewayConfig
+from gatewayproto.rates import Rate
 from gatewayproto.testing.choices import Choices, pick
 from gatewayproto.testing.deeds import Kind, Limits
 from gatewayproto.versions import VersionRange
@@ -101,7 +102,52 @@ STORE: Final[Weights] = {
 """What happens beside to a gateway that writes ahead. No clock jumps, so that nothing is forgotten
 while it waits for the store."""
 
-NAMES: Final = ("swarm", "calm", "everything", *FAULTS, "pushes", "endings", "stored")
+BUILDING: Final[Weights] = {
+    Kind.BUILD: 14,
+    Kind.OPEN: 12,
+    Kind.FLOW: 40,
+    Kind.WORK: 16,
+    Kind.RESYNC: 8,
+    Kind.TAB: 5,
+    Kind.CUT: 4,
+    Kind.DURABLE: 12,
+    Kind.LARGE: 2,
+    Kind.STALL: 2,
+    Kind.EPOCH: 1,
+    Kind.REBORN: 1,
+    Kind.SWAP: 1,
+    Kind.RESTART: 1,
+    Kind.SAVE: 1,
+    Kind.TICK: 3,
+    Kind.EARLY: 1,
+}
+"""What the profile `building` adds: states that the application builds, and whoever needs them."""
+
+RATES: Final[Weights] = {
+    Kind.SEND: 12,
+    Kind.RESYNC: 8,
+    Kind.TAB: 5,
+    Kind.CUT: 5,
+    Kind.OPEN: 8,
+    Kind.FLOW: 24,
+    Kind.WORK: 12,
+    Kind.TICK: 4,
+    Kind.SWAP: 1,
+    Kind.RESTART: 1,
+    Kind.STALL: 1,
+}
+"""What the profile `rates` adds: those who come and ask more often than they may."""
+
+_ADDED: Final[Mapping[str, Weights]] = {
+    "pushes": PUSHES,
+    "endings": ENDINGS,
+    "building": BUILDING,
+    "rates": RATES,
+}
+NAMES: Final = (
+    *("swarm", "calm", "everything", *FAULTS),
+    *("pushes", "endings", "stored", "building", "rates"),
+)
 """The names of the profiles."""
 
 
@@ -111,6 +157,7 @@ class Profile:
 
     - `weights`: how often each kind of deed is chosen, relative to the others.
     - `deeds`: how many are done before faults stop.
+    - `addresses`: whether the gateway is told from where its clients come.
     """
 
     name: str
@@ -119,6 +166,7 @@ class Profile:
     clients: tuple[ClientConfig, ...]
     limits: Limits = field(factory=Limits)
     deeds: int = 150
+    addresses: bool = False
 
 
 def draw(name: str, choices: Choices) -> Profile:
@@ -135,20 +183,22 @@ def draw(name: str, choices: Choices) -> Profile:
     elif name == "everything":
         mix = list(FAULTS)
     else:
-        mix = [] if name in {"calm", "pushes"} else [name]
-    pushes = name == "pushes"
-    for added in (PUSHES if pushes else {}, *(FAULTS[fault] for fault in mix)):
+        mix = [] if name == "calm" or name in _ADDED else [name]
+    for added in (*(FAULTS[fault] for fault in mix), _ADDED.get(name, {})):
         for kind, weight in added.items():
             weights[kind] = weights.get(kind, 0) + weight
-    if name == "endings":
-        for kind, weight in ENDINGS.items():
-            weights[kind] = weights.get(kind, 0) + weight
+    gateway = _gateway(choices, pushes=name == "pushes")
+    if name == "building":
+        gateway = _building(gateway, choices)
+    elif name == "rates":
+        gateway = _rates(gateway, choices)
     return Profile(
         name=name,
         weights=weights,
-        gateway=_gateway(choices, pushes=pushes),
+        gateway=gateway,
         clients=tuple(_client(choices, number) for number in range(1 + choices.choose(2))),
         limits=Limits(large=pick(choices, (700, 3000)), max_clients=6),
+        addresses=name == "rates",
     )
 
 
@@ -206,6 +256,29 @@ def _gateway(choices: Choices, *, pushes: bool = False) -> GatewayConfig:
         recovery_rate=None,
         session_rate=None,
         push_interval=pick(choices, (1.0, 0.25, 8.0)) if pushes else None,
+    )
+
+
+def _building(gateway: GatewayConfig, choices: Choices) -> GatewayConfig:
+    """The application builds the snapshots, in time or not."""
+    return evolve(
+        gateway,
+        resume_window=pick(choices, (128.0, 128.0, 4.0)),
+        application_snapshots=True,
+        snapshot_timeout=pick(choices, (4.0, 0.5, 16.0)),
+        max_snapshot_tries=pick(choices, (2, 5, 1)),
+    )
+
+
+def _rates(gateway: GatewayConfig, choices: Choices) -> GatewayConfig:
+    """Rates that are reached, slow and quick ones; over the long run everybody gets through."""
+    return evolve(
+        gateway,
+        frame_rate=pick(choices, (Rate(0.5, 8), Rate(2.0, 4), None)),
+        recovery_rate=pick(choices, (Rate(0.0625, 1), Rate(0.5, 2), None)),
+        connection_rate=pick(choices, (Rate(0.25, 2), None)),
+        handshake_rate=pick(choices, (Rate(0.25, 2), None)),
+        session_rate=pick(choices, (Rate(0.125, 1), Rate(0.5, 2), None)),
     )
 
 

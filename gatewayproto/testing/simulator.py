@@ -89,7 +89,7 @@ def run(name: str, choices: Choices, *, deeds: int | None = None) -> Result:
         profile = draw(name, recorder)
         this.cut_trace()
         this.monitors = Monitors(Setup(gateway=profile.gateway))
-        world = World(profile.gateway, observe=this.observe)
+        world = World(profile.gateway, observe=this.observe, addresses=profile.addresses)
         for config in profile.clients:
             world.add_client(config)
         scramble(world, profile, recorder, deeds=deeds, each=this.cut_trace, count=this.happened)
@@ -187,6 +187,9 @@ def _application_acts(world: World) -> bool:
         return True
     if world.store.waiting:
         world.persist_all()
+        return True
+    if world.builder is not None and world.builder.needs:
+        world.serve(world.builder.answer(next(iter(world.builder.needs.values()))))
         return True
     for peer in world.living:
         if peer.needs_token:

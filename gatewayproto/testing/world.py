@@ -50,6 +50,7 @@ from gatewayproto.inputs import (
     TransportOpened,
 )
 from gatewayproto.testing.application import Application, Echo, Job
+from gatewayproto.testing.building import Builder
 from gatewayproto.testing.machines import (
     GatewaySlot,
     LiveMachines,
@@ -97,11 +98,13 @@ class World:
 
     - `config`: the gateway's. `machines`: who makes the machines. `application`: what stands
       behind the gateway. `wire`: how frames travel. `observe` is given every step; what it raises
-      ends the run.
+      ends the run. `addresses`: whether the gateway is told from where transports come; each
+      principal has an address of its own.
     - `members` are the welcomed connections with their principals; `reviews` the fresh credentials
       that the application was asked about and has not judged, by connection.
     - `store` has the records of a gateway that writes ahead; `broken` tells that a recovery could
       not prove it whole, and that this is not stored yet.
+    - `builder`: what the application builds snapshots from, where it is the one who builds them.
     - `now` starts at 1024 seconds, so that no time that a machine subtracts is negative.
     """
 
@@ -113,6 +116,7 @@ class World:
         machines: Machines | None = None,
         application: Application | None = None,
         wire: Wire | None = None,
+        addresses: bool = False,
     ) -> None:
         self.now = 1024.0
         self.config = config
@@ -120,6 +124,7 @@ class World:
         self.machines: Machines = LiveMachines() if machines is None else machines
         self.application: Application = Echo() if application is None else application
         self.wire: Wire = Whole() if wire is None else wire
+        self.addresses = addresses
         self.gateway: GatewaySlot = self.machines.gateway(config)
         self.deadline: float | None = None
         self.peers: dict[str, Peer] = {}
@@ -131,6 +136,7 @@ class World:
         self.published = 0
         self.members: dict[int, str | None] = {}
         self.reviews: dict[int, str | None] = {}
+        self.builder = Builder() if config.application_snapshots else None
         self._connections: dict[int, Link] = {}
         self._last_connection = 0
 
@@ -142,6 +148,7 @@ class World:
         world = object.__new__(type(self))
         world.now, world.config, world.observe = self.now, self.config, observe
         world.machines, world.wire = self.machines, self.wire
+        world.addresses = self.addresses
         world.application = self.application.copy()
         world.gateway, world.deadline = self.gateway.copy(self.now), self.deadline
         world.peers = {name: peer.copy(self.now) for name, peer in self.peers.items()}
@@ -150,6 +157,7 @@ class World:
         world.saved, world.published = self.saved, self.published
         world.members, world.reviews = self.members.copy(), self.reviews.copy()
         world.draining = self.draining
+        world.builder = self.builder and self.builder.copy()
         world._connections = {
             number: world.peers[link.client].links[link.transport]
             for number, link in self._connections.items()
@@ -168,6 +176,8 @@ class World:
         outcome = self.gateway.handle(input_, self.now)
         self.deadline = outcome.deadline
         self._observe(GATEWAY, input_, outcome)
+        if self.builder is not None:
+            self.builder.note(input_, outcome.actions)
         for action in outcome.actions:
             self._carry_out_gateway(action)  # type: ignore[arg-type] # a gateway's, by its slot
         if isinstance(input_, Accept) and input_.connection in self.members:
@@ -332,8 +342,11 @@ class World:
         link.connection, link.gateway_open = self._last_connection, True
         self._connections[link.connection] = link
         self.happen(LinkOpened(link.client, link.transport, link.connection))
-        self.serve(ConnectionOpened(connection=link.connection, timestamp=self.now))
         peer = self.peers[link.client]
+        address = f"of {peer.config.token}" if self.addresses else ""
+        self.serve(
+            ConnectionOpened(connection=link.connection, address=address, timestamp=self.now)
+        )
         if link.client_open and not peer.dead:
             self.tell(peer, TransportOpened(link.transport))
 
@@ -513,6 +526,8 @@ class World:
         self.gateway.save(self.now)
         self.store.save()
         self.saved = True
+        if self.builder is not None:
+            self.builder.save()
         self.happen(Saved())
 
     def restart(self, kind: Restart) -> None:
@@ -543,6 +558,8 @@ class World:
             self.deadline = self.gateway.restart(kind, self.now)
         self.happen(Restarted(kind), self.deadline)
         self.sessions = list(self.gateway.session_ids())
+        if self.builder is not None:
+            self.builder.restart(kind)
         self.application.restart(
             [
                 (self.now, message)

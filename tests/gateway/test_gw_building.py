@@ -105,6 +105,31 @@ def test_recovery_that_comes_meanwhile_is_merged_and_answered_with_its_nonce() -
 # -- what is refused --------------------------------------------------------------------------
 
 
+def test_state_that_was_kept_of_a_former_epoch_serves_nobody() -> None:
+    world, peer = building()
+    peer.send("resync", nonce="n")
+    ready(world)
+    assert snapshot_of(peer.take())["epoch"] == peer.epoch
+    world.give(ChangeEpoch(session_id=peer.session_id))
+    assert peer.take() == []
+    assert world.told(SnapshotNeeded)[-1].epoch != peer.epoch
+    ready(world)
+    assert snapshot_of(peer.take())["epoch"] == world.told(SnapshotNeeded)[-1].epoch
+
+
+def test_who_was_given_a_new_session_in_place_of_a_lost_one_is_taken_nowhere_back_either() -> None:
+    world = World.make(application_snapshots=True)
+    peer = world.connect(session_id="gone", epoch="e", since=7)
+    for _ in range(3):
+        world.publish(peer.session_id)
+    peer.take()
+    peer.send("resync", nonce="n")
+    ready(world, 2)
+    assert peer.take() == []
+    ready(world, 3)
+    assert snapshot_of(peer.take())["cursor"] == 3
+
+
 def test_state_that_the_journal_cannot_go_on_from_is_asked_for_again() -> None:
     world, peer = building(retain=2)
     late = attach(world, peer, since=1, epoch=peer.epoch)

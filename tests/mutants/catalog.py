@@ -2,6 +2,7 @@
 
 from typing import Final
 
+from tests.mutants.building_bugs import RATE_BUGS, STATE_BUGS
 from tests.mutants.client_bugs import CONNECTION_BUGS, CURSOR_BUGS, MESSAGE_BUGS
 from tests.mutants.delivery_bugs import DELIVERY_BUGS, JOURNAL_BUGS, SNAPSHOT_BUGS
 from tests.mutants.deployed_bugs import DEPLOYED_BUGS
@@ -26,6 +27,8 @@ BUGS: Final[tuple[Mutant, ...]] = (
     *CLOSING_BUGS,
     *DRAINING_BUGS,
     *WRITE_AHEAD_BUGS,
+    *STATE_BUGS,
+    *RATE_BUGS,
 )
 MUTANTS: Final[dict[str, Mutant]] = {
     mutant.id: mutant for mutant in sorted(BUGS, key=lambda mutant: mutant.id)
@@ -34,6 +37,8 @@ MUTANTS: Final[dict[str, Mutant]] = {
 
 ABOUT: Final[dict[str, str]] = {
     **{mutant.id: "deployed" for mutant in DEPLOYED_BUGS},
+    **{mutant.id: "building" for mutant in STATE_BUGS},
+    **{mutant.id: "rates" for mutant in RATE_BUGS},
     **{mutant.id: "pushes" for mutant in (*CREDENTIAL_BUGS, *PUSH_BUGS)},
     **{mutant.id: "endings" for mutant in (*CLOSING_BUGS, *DRAINING_BUGS)},
 }

@@ -223,8 +223,29 @@ LAYERS: Final[dict[str, Layer]] = {
             own={"gateway": "tests/gateway", "client": "tests/client"},
         ),
         Tests("state machine", ("tests/testing/test_state_machine.py",)),
-        Seeds("simulator", BOTH, {"swarm": 1_000, "pushes": 300, "endings": 500, "stored": 200}),
+        Seeds(
+            "simulator",
+            BOTH,
+            {
+                "swarm": 1_000,
+                "pushes": 300,
+                "endings": 500,
+                "stored": 200,
+                "building": 500,
+                "rates": 100,
+            },
+        ),
         Explorer("explorer"),
-        Alone("any peer", {"": 1_000, "pushes": 300, "endings": 500, "deployed": 300}),
+        Alone(
+            "any peer",
+            {
+                "": 1_000,
+                "pushes": 300,
+                "endings": 500,
+                "deployed": 300,
+                "building": 200,
+                "rates": 100,
+            },
+        ),
     )
 }

@@ -53,6 +53,20 @@ def test_whatever_the_peers_do_the_gateway_does_what_is_specified() -> None:
     assert missing_witnesses(seen.witnessed, "gateway") == []
 
 
+BUILDING_SEEDS = 100
+BUILDING_WITNESSES = {
+    *("a welcome waits for its state", "a snapshot waits for its state"),
+    *("a welcome waited in vain", "a snapshot waited in vain", "asked often enough"),
+    *("a state of a former epoch", "mistake: a state of a cursor that is not reached"),
+    *("mistake: a state that is too large", "P4 welcome waited", "P4 welcome waits longer"),
+    *("P9 asked again", "swapped"),
+}
+RATE_SEEDS = 80
+RATE_WITNESSES = {
+    *("opening: too many frames", "joining: too many frames", "live: too many frames"),
+    *("connections too often", "handshakes too often", "sessions too often"),
+    *("recovers too often", "swapped"),
+}
 PUSH_SEEDS = 200
 PUSH_WITNESSES = {
     *("P14 change pushed", "P14 list pushed", "P14 count pushed", "P14 health pushed"),
@@ -67,6 +81,29 @@ PUSH_WITNESSES = {
 def test_presence_health_and_credentials_are_told_as_specified() -> None:
     seen = survey(partial(run_gateway, about="pushes"), range(PUSH_SEEDS))
     assert PUSH_WITNESSES - set(seen.witnessed) == set()
+
+
+def test_who_goes_over_a_rate_is_told_to_wait_as_specified() -> None:
+    seen = survey(partial(run_gateway, about="rates"), range(RATE_SEEDS))
+    assert RATE_WITNESSES - set(seen.witnessed) == set()
+
+
+def test_states_that_the_application_builds_are_used_as_specified() -> None:
+    seen = survey(partial(run_gateway, about="building"), range(BUILDING_SEEDS))
+    assert BUILDING_WITNESSES - set(seen.witnessed) == set()
+
+
+@pytest.mark.deep
+@pytest.mark.timeout(1800)
+def test_many_more_built_states() -> None:
+    runs = range(BUILDING_SEEDS, BUILDING_SEEDS + 5_000)
+    survey(partial(run_gateway, about="building"), runs)
+
+
+@pytest.mark.deep
+@pytest.mark.timeout(1800)
+def test_many_more_rates() -> None:
+    survey(partial(run_gateway, about="rates"), range(RATE_SEEDS, RATE_SEEDS + 5_000))
 
 
 @pytest.mark.deep

@@ -33,12 +33,15 @@ from gatewayproto.inputs import (
     Send,
     SetHealth,
     SetToken,
+    SnapshotReady,
     TimerExpired,
     TransportClosed,
     TransportOpened,
 )
 from gatewayproto.projection import Transcript
+from gatewayproto.rates import Rate
 from gatewayproto.testing._pseudonyms import Pseudonyms
+from gatewayproto.testing._recorded import read_header
 from gatewayproto.testing.choices import Choices, Seeded, pick
 from gatewayproto.testing.deeds import MAX_CLIENTS, Kind
 from gatewayproto.testing.machines import Numbered
@@ -75,9 +78,9 @@ def event(data: Object, number: int = 1, **fields: Any) -> Event:
 # -- worlds in which secrets are everywhere ---------------------------------------------------
 
 
-def drawn(choices: Choices, tokens: list[str]) -> Profile:
+def drawn(choices: Choices, tokens: list[str], name: str = "swarm") -> Profile:
     """A profile of which every machine is one from its beginning to its end."""
-    profile = draw("swarm", choices)
+    profile = draw(name, choices)
     weights = {**profile.weights, Kind.SWAP: 0, Kind.SAVE: 0, Kind.RESTART: 0}
     size = pick(choices, (1024, 2048, 1024 * 1024))
     clients = tuple(
@@ -133,14 +136,15 @@ def leak(world: World, choices: Choices, fresh: str) -> None:
     seed=st.integers(0, 2**32),
     tokens=st.lists(SECRET, min_size=3, max_size=3, unique=True),
     strong=st.booleans(),
+    name=st.sampled_from(["swarm", "building"]),
 )
 def test_a_recording_holds_no_secret_and_replays_to_the_same_actions(
-    seed: int, tokens: list[str], strong: bool
+    seed: int, tokens: list[str], strong: bool, name: str
 ) -> None:
     if not strong:  # too short to be told from words: replaced in their places alone
         tokens = [token[:3] for token in tokens]
     choices = Seeded(seed)
-    profile = drawn(choices, tokens)
+    profile = drawn(choices, tokens, name)
     known = [*tokens, *(f"{tokens[2]}c{number}" for number in range(MAX_CLIENTS))]
     machines = RecordedMachines(known, Ids if strong else Numbered)
     secrets: dict[str, set[str]] = {GATEWAY: {*tokens}}
@@ -416,6 +420,7 @@ def test_a_session_that_is_gone_is_a_secret_still() -> None:
         Publish(session_id="gone", event=event({})),
         Complete(session_id="gone", message_id=1),
         ChangeEpoch(session_id="gone"),
+        SnapshotReady(session_id="gone", epoch="e", cursor=0, state={}),
     ):
         log = record_gateway(CONFIG, [(0.0, command)])
         assert not holds(log, "gone")
@@ -753,3 +758,48 @@ def test_the_projection_is_named_and_never_imported() -> None:
     assert "projection" not in header["config"]
     assert "projection" not in json.loads(record_gateway(CONFIG, OPEN[:1]).splitlines()[0])
     assert any("Broken" in text for text in texts(log))
+
+
+# -- rates, and states that the application builds --------------------------------------------
+
+
+@pytest.mark.parametrize("rate", [Rate(0.25, 3), Rate(1e6, 1), None])
+def test_rates_and_what_an_application_builds_come_back_as_they_were(rate: Rate | None) -> None:
+    config = GatewayConfig(
+        frame_rate=rate, recovery_rate=rate, connection_rate=rate, handshake_rate=rate,
+        session_rate=rate, application_snapshots=True, snapshot_timeout=0.5, max_snapshot_tries=2,
+    )  # fmt: skip
+    log = record_gateway(config, [])
+    assert read_header(log.splitlines()[0]).config == config
+
+
+def test_a_state_that_an_application_built_is_recorded_without_secrets_and_given_again() -> None:
+    token = "K0-the-token-of-somebody-7"
+    config = GatewayConfig(application_snapshots=True)
+    hello: Object = {
+        "type": "hello", "agent_id": "agent", "protocol_min": 2, "protocol_max": 2, "token": token,
+        "start": "snapshot",
+    }  # fmt: skip
+    state = {"of": [token], token: "x" * 40}
+    inputs: list[GatewayInput] = [
+        ConnectionOpened(connection=1),
+        frame(hello),
+        Accept(connection=1, principal=token),
+    ]
+    session_id = Ids("gateway")()
+    inputs += [
+        ConnectionOpened(connection=2),
+        frame({**hello, "session_id": session_id}, connection=2),
+        Accept(connection=2, principal=token),
+    ]
+    slot = RecordedMachines([token]).gateway(config)
+    for each in inputs:
+        slot.handle(each, 0.0)
+    info = slot.machine.session(session_id)  # type: ignore[union-attr] # it is a gateway
+    assert info is not None
+    slot.handle(SnapshotReady(session_id=session_id, epoch=info.epoch, cursor=0, state=state), 1.0)
+    result = replayed(slot.log)
+    assert result.difference is None
+    assert len(replayed_events(slot.log, "SnapshotNeeded")) == 1
+    assert b'\\"type\\":\\"snapshot\\"' in slot.log.splitlines()[-1]
+    assert not holds(slot.log, token)

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from gatewayproto.testing.campaign import campaign
 from gatewayproto.testing.choices import Choices
 from gatewayproto.testing.monitors import missing_witnesses
-from gatewayproto.testing.profiles import FAULTS, NAMES, PUSHES
+from gatewayproto.testing.profiles import BUILDING, FAULTS, NAMES, PUSHES, RATES
 from gatewayproto.testing.simulator import Failure, replay, run, shrink, simulate
 from gatewayproto.testing.strategies import choices
 from tests.testing.broken import resume_below_the_floor
@@ -32,6 +32,42 @@ def test_worlds_with_pushes_witness_them() -> None:
     forms.add("P14 knows the list at rest")
     assert forms | {"P17 credentials expired", "P15 tries a newer token"} <= result.witnessed.keys()
     assert {kind.value for kind in PUSHES} <= result.happened.keys()
+
+
+def test_worlds_whose_application_builds_the_snapshots_witness_every_way_it_may_go() -> None:
+    result = campaign("building", range(30, 80))
+    assert result.broken == ()
+    assert {
+        "P4 welcome waits",
+        "P4 welcome waits longer",
+        "P4 welcome waited",
+        "P4 sequence behind the head",
+        "P5 subscriber waits",
+        "P5 snapshot behind the head",
+        "P5 state refused, behind the floor",
+        "P5 state refused, behind what was sent",
+        "P5 state refused, of a former epoch",
+        "P9 asked",
+        "P9 asked again",
+        "P9 several wait for one state",
+        "P9 closed, no answer came",
+        "P9 closed, no answer helped",
+        "P10 session outlives its window, somebody waits",
+    } <= result.witnessed.keys()
+    assert {kind.value for kind in BUILDING} <= result.happened.keys()
+
+
+def test_worlds_with_tight_rates_witness_each() -> None:
+    result = campaign("rates", range(30))
+    assert result.broken == ()
+    assert {
+        "P9 too many frames",
+        "P9 recovery refused",
+        "P9 too many connections from one address",
+        "P9 too many handshakes from one address",
+        "P9 too many sessions of one owner",
+    } <= result.witnessed.keys()
+    assert {kind.value for kind in RATES} <= result.happened.keys()
 
 
 @pytest.mark.deep

@@ -23,12 +23,15 @@ from gatewayproto.actions import (
     JoinRequested,
     SendFrames,
     SessionExpired,
+    SnapshotNeeded,
     SubscriberLeft,
 )
 from gatewayproto.config import GatewayConfig
 from gatewayproto.gateway import SessionInfo
+from gatewayproto.inputs import Accept
 from gatewayproto.projection import Projection
 from gatewayproto.testing.any_peer._client_known import ANY, CLOSE_OF
+from gatewayproto.testing.monitors.allowance import Allowance
 from gatewayproto.testing.reference import Ledger, Plain, compact
 from gatewayproto.testing.steps import Step, Violation
 
@@ -78,13 +81,17 @@ class Asked:
 class Peer:
     """One connection: its handshake, its place in its session, and its transport.
 
-    - `state`: `opening`, `joining`, or `live`.
+    - `state`: `opening`, `joining`, `preparing` while its welcome waits for a state of the session
+      that it `awaits`, having been `accepted`, or `live`.
+    - `sent`: up to where it was sent this epoch before its position went back; `due_least`: the
+      least cursor of the snapshot that is due.
     - `position`, `replay_until`, `attach_target`, `due`, `recovery`, `lags`: what it was sent and
       is owed.
     - `whole`: a snapshot under way, in one frame; where it goes in `parts`, `part` of them went,
       which hold `gathered`.
     - `outstanding`: bytes that its transport has not taken; `pings` of them our own pings; `own`
       of them at the last that was not an answer.
+    - `network`: from where it comes; `frames`, `recoveries`: what it may still send by its rates.
     - `blocked_at`: the least that was outstanding while a part waited for its room.
     - `told_version`, `told_list`, `told_health`: what it was told last beside events; no version
       where it is told nothing, no list where that was a count.
@@ -124,6 +131,13 @@ class Peer:
     pings: int = 0
     own: int = 0
     owed_since: float = 0.0
+    awaits: "Session | None" = None
+    accepted: Accept | None = None
+    sent: int | None = 0
+    due_least: int = 0
+    network: str = ""
+    frames: Allowance = field(factory=lambda: Allowance(None))
+    recoveries: Allowance = field(factory=lambda: Allowance(None))
     told_version: int | None = None
     told_list: list[Plain] | None = None
     told_health: int = 0
@@ -133,9 +147,23 @@ class Peer:
     next_token: str | None = None
 
 
+@define
+class Wanted:
+    """What the application was asked for in a row: how often, and whether it has answered."""
+
+    attempt: int = 0
+    asked: bool = False
+    exhausted: bool = False
+
+
 @define(eq=False)
 class Session:
-    """One session, said a second time: everything that was published, and every message."""
+    """One session, said a second time: everything that was published, and every message.
+
+    Where the application `builds` the states, `built` is its newest and the cursor of that,
+    `wanted` what it was asked for, `gives_up` when it is waited for no longer, and `awaiting` are
+    the connections whose welcome waits.
+    """
 
     session_id: str
     epoch: str
@@ -156,6 +184,11 @@ class Session:
     questions: dict[str, bool] = field(factory=dict)
     expires: float | None = None
     sealed: bool = False
+    builds: bool = False
+    built: tuple[int, Plain] | None = None
+    wanted: Wanted | None = None
+    gives_up: float | None = None
+    awaiting: dict[int, None] = field(factory=dict)
     _body: tuple[int, bytes] | None = None
 
     @property
@@ -174,6 +207,17 @@ class Session:
             self._body = self.cursor, compact(self.fold.state())
             self.state_size = len(self._body[1])
         return self._body[1]
+
+    def state(self, least: int) -> tuple[int, Plain] | None:
+        """A state as of `least` or later, and its cursor; None where it has to be built."""
+        if not self.builds:
+            return self.cursor, json.loads(self.body())
+        return self.built if self.built is not None and self.built[0] >= least else None
+
+    @property
+    def is_followed(self) -> bool:
+        """Whether somebody is welcomed to it, or waits to be."""
+        return bool(self.presence or self.awaiting)
 
     def shift(self, seconds: float) -> None:
         """So much time has passed unseen: what is remembered is as old as it was then."""
@@ -209,6 +253,7 @@ class GatewayBook:
         self.is_drained = False
         self.health_at: float | None = None
         self.witnessed: set[str] = set()
+        self.allowances: dict[tuple[str, str], Allowance] = {}
         self.now = 0.0
         self.look: Look = lambda _: None
         self.issued: Sequence[str] = ()
@@ -217,6 +262,19 @@ class GatewayBook:
         self._events: list[GatewayEvent] = []
         self._must_close: list[tuple[int, int]] = []
         self._must_tell: list[GatewayEvent] = []
+
+    # -- rates --------------------------------------------------------------------------------
+
+    def allowed(self, kind: str, key: str) -> Allowance:
+        """What is left of a rate that is counted for more than one connection; "" is nobody's."""
+        rates = {
+            "connection": self.config.connection_rate,
+            "handshake": self.config.handshake_rate,
+            "session": self.config.session_rate,
+        }
+        if not key:
+            return Allowance(None)
+        return self.allowances.setdefault((kind, key), Allowance(rates[kind]))
 
     # -- what the step came to, and what it must come to --------------------------------------
 
@@ -355,8 +413,40 @@ class GatewayBook:
 
     def forget(self, peer: Peer) -> None:
         """The connection is no more; its session stays."""
+        self.stop_awaiting(peer)
         self.detach(peer)
         del self.peers[peer.number]
+
+    def stop_awaiting(self, peer: Peer) -> None:
+        """Its welcome waits no longer, whether it comes now or never."""
+        session, peer.awaits = peer.awaits, None
+        if session is None:
+            return
+        del session.awaiting[peer.number]
+        if not session.is_followed and not session.sealed:
+            session.expires = self.now + self.config.resume_window
+        if session.is_over and not session.is_followed:
+            self.expire(session)
+
+    def want(self, session: Session) -> None:
+        """The application must be asked for a state: once for all who wait, not without end."""
+        wanted = session.wanted = session.wanted or Wanted()
+        if wanted.asked:
+            return
+        wanted.exhausted = wanted.attempt >= self.config.max_snapshot_tries
+        if wanted.exhausted:
+            return
+        wanted.attempt += 1
+        wanted.asked = True
+        session.gives_up = self.now + self.config.snapshot_timeout
+        self.tell(
+            SnapshotNeeded(
+                session_id=session.session_id,
+                epoch=session.epoch,
+                cursor=session.cursor,
+                attempt=wanted.attempt,
+            )
+        )
 
     def detach(self, peer: Peer) -> None:
         """It no longer follows its session."""
@@ -365,7 +455,7 @@ class GatewayBook:
             return
         del session.presence[peer.number]
         session.presence_version += 1
-        if not session.presence and not session.sealed:
+        if not session.is_followed and not session.sealed:
             session.expires = self.now + self.config.resume_window
         self.tell(
             SubscriberLeft(
@@ -373,7 +463,7 @@ class GatewayBook:
             )
         )
         peer.session, peer.is_ready = None, False
-        if session.is_over and not session.presence:
+        if session.is_over and not session.is_followed:
             self.witnessed.add("expired after its last reader")
             self.expire(session)
 
@@ -389,7 +479,7 @@ class GatewayBook:
         config = self.config
         if peer.state == "opening":
             return peer.opened + config.handshake_timeout
-        if peer.state == "joining":
+        if peer.state in {"joining", "preparing"}:
             return None
         at = min(peer.pinged + config.heartbeat, peer.sign + 2 * config.heartbeat)
         at = min(at, math.inf if peer.expires is None else peer.expires)
@@ -400,6 +490,7 @@ class GatewayBook:
         """When something must happen next, if nothing else does."""
         dues = [self.due_at(peer) for peer in self.peers.values()]
         dues += [session.expires for session in self.sessions.values()]
+        dues += [session.gives_up for session in self.sessions.values()]
         dues.append(self.drain_ends)
         dues += [session.push_at for session in self.sessions.values()]
         dues.append(self.health_at)

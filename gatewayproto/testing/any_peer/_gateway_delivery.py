@@ -76,6 +76,8 @@ class DeliveryBook(PushBook):
         peer.position = asked.since if decided.resumed else 0
         peer.attach_target = None if asked.version == 1 else head
         peer.due = (str(decided.reason), None) if snapshot else None
+        keeps = not decided.resumed or decided.reason in {None, "trimmed", "requested"}
+        peer.sent, peer.due_least = 0 if keeps else None, 0
         peer.recovery, peer.lags = None, []
         peer.whole, peer.part, peer.blocked_at = None, 0, None
         peer.sign = peer.pinged = self.now
@@ -92,8 +94,9 @@ class DeliveryBook(PushBook):
         self.witnessed.add(f"welcome: {decided.reason}" if decided.resumed else "welcome: new")
         at_once = peer.outstanding == 0
         self._send_welcome(peer, asked, decided, session)
-        if peer.number in self.peers and snapshot:
-            self._begin_snapshot(peer, session)
+        state = session.state(self._least(peer, session)) if snapshot else None
+        if peer.number in self.peers and state is not None:
+            self._begin_snapshot(peer, session, state)
             if at_once:
                 self._send_part(peer, at_once=True)
         held, peer.held, peer.asked = peer.held, [], None
@@ -179,8 +182,9 @@ class DeliveryBook(PushBook):
         if peer.due is not None:
             peer.due = peer.due[0], nonce
         elif peer.whole is None and reason is not None:
-            peer.due = reason, nonce
+            peer.due, peer.due_least = (reason, nonce), 0
         elif peer.whole is None:
+            peer.sent = max(peer.sent or 0, peer.position)
             peer.position = min(peer.position, since)
         self.pump(peer)
 
@@ -192,7 +196,7 @@ class DeliveryBook(PushBook):
         if peer.due is not None:
             peer.due = peer.due[0], nonce
         elif peer.whole is None:
-            peer.due = "requested", nonce
+            peer.due, peer.due_least = ("requested", nonce), 0
         self.pump(peer)
 
     def change_epoch(self, peer: Peer) -> None:
@@ -203,6 +207,7 @@ class DeliveryBook(PushBook):
         self.witnessed.add("epoch changed in parts" if peer.whole else "epoch changed")
         peer.whole, peer.part, peer.blocked_at = None, 0, None
         peer.due = "epoch_changed", peer.recovery[1] if peer.recovery else None
+        peer.sent, peer.due_least = None, 0
         self.pump(peer)
 
     # -- what is published --------------------------------------------------------------------
@@ -251,10 +256,8 @@ class DeliveryBook(PushBook):
                 if not self._send_part(peer):
                     break
             elif peer.due is not None:
-                if not self._has_room_for_snapshot(peer, session):
-                    self.witnessed.add("a snapshot waits for room")
+                if not self._try_snapshot(peer, session):
                     break
-                self._begin_snapshot(peer, session)
             elif not self._send_next(peer, session):
                 break
         if peer.number in self.peers:
@@ -283,6 +286,7 @@ class DeliveryBook(PushBook):
             return
         peer.lags.append(self.now)
         peer.due = "lagged", peer.recovery[1] if peer.recovery else None
+        peer.due_least = peer.position + 1
 
     def _send_next(self, peer: Peer, session: Session) -> bool:
         """Whether the next frame that is owed went, or something else came of it."""
@@ -333,49 +337,79 @@ class DeliveryBook(PushBook):
 
     # -- snapshots ----------------------------------------------------------------------------
 
-    def _has_room_for_snapshot(self, peer: Peer, session: Session) -> bool:
-        """Whether it begins: with room for what the last state took, and for its first frame."""
-        size = session.state_size or len(session.body())
-        if not self.has_room(peer, min(size, peer.max_payload)):
-            return False
-        whole = self._snapshot(peer, session)
+    def has_room_for_state(self, peer: Peer, session: Session) -> bool:
+        """Whether there is room for what the last state took."""
+        size = session.state_size
+        if size == 0 and not session.builds:
+            size = len(session.body())
+        return self.has_room(peer, min(size, peer.max_payload))
+
+    def waits(self, peer: Peer, session: Session) -> bool:
+        """Whether all that it lacks is a state that the application has to build."""
+        due = peer.due is not None and self.has_room_for_state(peer, session)
+        return due and session.state(self._least(peer, session)) is None
+
+    def _try_snapshot(self, peer: Peer, session: Session) -> bool:
+        """Whether it begins: with room for it, and with a state that it may have."""
+        has_room = self.has_room_for_state(peer, session)
+        state = session.state(self._least(peer, session)) if has_room else None
+        if has_room and state is None:
+            self.witnessed.add("a snapshot waits for its state")
+            self.want(session)
+        elif state is not None and self._has_room_for_snapshot(peer, session, state):
+            self._begin_snapshot(peer, session, state)
+            return True
+        else:
+            self.witnessed.add("a snapshot waits for room")
+        return False
+
+    def _least(self, peer: Peer, session: Session) -> int:
+        """How new a state must be: the journal goes on from it, and it takes nobody back."""
+        least = max(session.ledger.oldest(peer.version) - 1, peer.due_least)
+        return least if peer.sent is None else max(least, peer.sent, peer.position)
+
+    def _has_room_for_snapshot(
+        self, peer: Peer, session: Session, state: tuple[int, Plain]
+    ) -> bool:
+        """Whether there is room for its first frame."""
+        whole = self._snapshot(peer, session, state)
         if whole is None or len(compact(whole)) <= peer.max_payload:
             return whole is None or self.has_room(peer, len(compact(whole)))
         return self._sees_part(peer)
 
-    def _snapshot(self, peer: Peer, session: Session) -> Plain | None:
+    def _snapshot(self, peer: Peer, session: Session, state: tuple[int, Plain]) -> Plain | None:
         """The snapshot in one frame, whatever it takes; None where version 1 has none that fits."""
         assert peer.due is not None
         reason, nonce = peer.due
-        state = json.loads(session.body())
+        cursor, plain = state
         if peer.version == 1:
-            return self._snapshot_v1(peer, session, state)
+            return self._snapshot_v1(peer, session, cursor, plain)
         frame = {
             "type": "snapshot",
-            "cursor": session.cursor,
+            "cursor": cursor,
             "epoch": session.epoch,
             "reason": reason,
             "nonce": nonce,
-            "state": state,
+            "state": plain,
         }
         return {name: value for name, value in frame.items() if value is not None}
 
-    def _begin_snapshot(self, peer: Peer, session: Session) -> None:
-        """The state as of the head; from here on that is where delivery stands."""
+    def _begin_snapshot(self, peer: Peer, session: Session, state: tuple[int, Plain]) -> None:
+        """The state as of one cursor; from here on that is where delivery stands."""
         assert peer.due is not None
-        frame = self._snapshot(peer, session)
+        frame = self._snapshot(peer, session, state)
         self.witnessed.add(f"snapshot: {peer.due[0]}")
-        peer.due, peer.part, peer.gathered = None, 0, ""
+        peer.due, peer.part, peer.gathered, peer.sent = None, 0, "", 0
         if frame is None:
             self.close(peer, "payload_too_large")
             return
-        peer.whole, peer.position = frame, session.cursor
+        peer.whole, peer.position = frame, state[0]
 
-    def _snapshot_v1(self, peer: Peer, session: Session, state: Plain) -> Plain | None:
+    def _snapshot_v1(self, peer: Peer, session: Session, cursor: int, state: Plain) -> Plain | None:
         """The snapshot with as many of its newest messages as fit."""
         state = {
             **state,
-            "event_cursor": session.cursor,
+            "event_cursor": cursor,
             "session_id": f"{session.session_id}.{session.epoch}",
             "agent_id": session.agent_id,
         }

@@ -5,6 +5,8 @@ Spec: Versions; The handshake; The welcome; Version 1.
 
 from typing import Any, Final
 
+from attrs import evolve
+
 from gatewayproto.actions import (
     CommandDropped,
     SessionOpened,
@@ -116,19 +118,24 @@ class HandshakeBook(RequestBook):
         peer = self._peer(number)
         if peer is None:
             self.tell(CommandDropped(command=command, target=number))
-        elif peer.state == "opening":
+        elif peer.state == "opening" or (peer.state == "preparing" and command == "accept"):
             raise MistakeError("a decision that nobody asked for")
         return peer
 
     def _accept(self, accept: Accept) -> None:
         self.check_expiry(accept)
-        peer, principal = self._asking(accept.connection, "accept"), accept.principal
+        peer = self._asking(accept.connection, "accept")
         if peer is None:
             return
         if peer.state == "live":
             self.renew(peer, accept)
             return
-        asked = peer.asked
+        self.note_expiry(peer, accept)
+        self.decide(peer, accept)
+
+    def decide(self, peer: Peer, accept: Accept) -> None:
+        """What the decision table says of an accepted handshake, as the session stands now."""
+        asked, principal = peer.asked, accept.principal
         assert asked is not None
         session = self.sessions.get(asked.session_id)
         if session is not None and session.is_over:
@@ -151,6 +158,14 @@ class HandshakeBook(RequestBook):
             return
         if session is None:
             session = self._new_session(peer, asked, principal)
+        elif decided.reason is not None:
+            floor = session.ledger.oldest(asked.version) - 1
+            keeps = decided.reason in {"trimmed", "requested"}
+            state = session.state(max(floor, asked.since) if keeps else floor)
+            if state is None:
+                self._prepare(peer, accept, session)
+                return
+            decided = evolve(decided, sequence=state[0])
         if session is None:
             return
         joined: SubscriberJoined = self.told(SubscriberJoined)
@@ -165,13 +180,28 @@ class HandshakeBook(RequestBook):
                 resync_reason=decided.reason,
             )
         )
-        self.note_expiry(peer, accept)
         self.attach(peer, asked, decided, session)
+
+    def _prepare(self, peer: Peer, accept: Accept, session: Session) -> None:
+        """The welcome waits for a state; the session does not expire meanwhile."""
+        self.witnessed.add("a welcome waits for its state")
+        peer.state, peer.awaits, peer.accepted = "preparing", session, accept
+        session.awaiting[peer.number] = None
+        if not session.sealed:
+            session.expires = None
+        self.want(session)
 
     def _new_session(self, peer: Peer, asked: Asked, principal: str | None) -> Session | None:
         if len(self.sessions) >= self.config.max_sessions:
             self.witnessed.add("too many sessions")
             self._reject(peer, "rate_limited", retry_after=self.config.retry_after)
+            return None
+        owner = f"address {peer.network}" if peer.network else ""
+        owner = owner if principal is None else f"principal {principal}"
+        wait = self.allowed("session", owner).take(self.now)
+        if wait is not None:
+            self.witnessed.add("sessions too often")
+            self._reject(peer, "rate_limited", retry_after=wait)
             return None
         opened: SessionOpened = self.told(SessionOpened)
         session_id = self.issue(opened.session_id)
@@ -182,6 +212,7 @@ class HandshakeBook(RequestBook):
         ledger = Ledger.of(self.config)
         fold = new_fold(self.config)
         session = Session(session_id, epoch, asked.agent_id, principal, ledger, fold)
+        session.builds = self.config.application_snapshots
         self.sessions[session_id] = session
         self.tell(
             SessionOpened(session_id=session_id, agent_id=asked.agent_id, principal=principal)

@@ -13,6 +13,7 @@ from attrs import field, frozen
 
 from gatewayproto.errors import ErrorCode
 from gatewayproto.inputs import GatewayInput
+from gatewayproto.rates import Rate
 from gatewayproto.testing._shapes import MAX_INT
 from gatewayproto.testing.any_peer import _peers as a
 from gatewayproto.testing.any_peer._peers import AnyPeers, Letter
@@ -446,6 +447,90 @@ PUSH_THEMES: Final = (
     Theme((*EVERYTHING, *(_COMPANY,) * 24, *(_CREDENTIALS,) * 12), _PUSH_LIMITS),
 )
 """Themes of their own, for runs of their own: presence, health and credentials."""
+
+
+_BUILDING: Final = (
+    _any(a.built, ("head",)),
+    _any(a.built, ("head", "before", "floor", "middle", "none")),
+    _any(a.built, ("head", "floor", "beyond"), ("own", "own", "own", "old"), (False, False, True)),
+    _any(a.good_handshake, (2, 2, 1), (False,), ("hello", "join"), (..., ..., 1024)),
+    _any(a.accept),
+    _any(a.opened),
+    _any(a.drained),
+    _any(a.drained, (1.0, 0.5)),
+    _any(a.resync, _NONCES),
+    _any(a.gone),
+    _any(a.due),
+    _any(
+        a.handshake,
+        ("hello", "join"),
+        ("2", "2", "1"),
+        ("own",),
+        ("own", "own", "none", "old"),
+        _SINCES,
+        (..., "snapshot"),
+        (...,),
+        ("demo",),
+        ({},),
+    ),
+)
+_BUILDING_LIMITS: Final[dict[str, tuple[Any, ...]]] = {
+    "application_snapshots": (True,),
+    # Never at the very time of something else: what comes first then is the gateway's choice.
+    "snapshot_timeout": (2.0 + 1 / 512, 16.0 + 1 / 512),
+    "max_snapshot_tries": (5, 2, 1),
+    "max_snapshot": (16 * 1024 * 1024, 200_000),
+    "versions": (VersionRange(1, 2), VersionRange(1, 2), VersionRange(2, 2)),
+    "max_connections": (1000,),
+    "retain": (1000, 3, 1, 0),
+}
+BUILDING_THEMES: Final = (
+    Theme((*(_USUAL,) * 4, *(_BUILDING,) * 8, *(_STREAM,) * 2, _TIME), _BUILDING_LIMITS),
+    Theme((*(_USUAL,) * 2, *(_BUILDING,) * 8, *(_RECOVERY,) * 4, *(_PARTS,) * 2), _BUILDING_LIMITS),
+    Theme(
+        (*(_USUAL,) * 4, *(_BUILDING,) * 8, *(_PARTS,) * 4, _TIME),
+        {**_BUILDING_LIMITS, "send_window": (600, 3000)},
+    ),
+    Theme((*EVERYTHING, *(_BUILDING,) * 32), _BUILDING_LIMITS),
+)
+"""States that the application builds, in runs of their own."""
+_COMING: Final = (
+    _any(a.opened, (None,), ("here", "here", "there", "")),
+    _any(a.opened, (None,), ("here",)),
+    _any(a.good_handshake, (2, 2, 1), (False, True, True), ("hello", "join")),
+    _any(a.accept, (None, "p1", "p1")),
+    _any(a.accept, (None, "p1", "p1")),
+    _any(a.gone),
+    _any(a.drained),
+    _any(a.pause, (0.25, 0.5, 1.0, 3.0)),
+)
+_ASKING: Final = (
+    _any(a.resync, _NONCES),
+    _any(a.resume, ("own", "own", "old"), _SINCES, _NONCES),
+    _any(a.other, ("ping", "pong", "dance"), ({}, {"nonce": "p1"})),
+    _any(a.message, ("new", ...)),
+    _any(a.drained),
+    _any(a.drained),
+    _any(a.pause, (0.25, 0.5, 1.0, 3.0, 16.0)),
+)
+_RATE_LIMITS: Final[dict[str, tuple[Any, ...]]] = {
+    "frame_rate": (Rate(1.0, 6), Rate(0.25, 3), Rate(4.0, 2), None),
+    "recovery_rate": (Rate(0.25, 1), Rate(0.0625, 2), None),
+    "connection_rate": (Rate(0.5, 2), Rate(0.125, 1), None),
+    "handshake_rate": (Rate(0.5, 2), Rate(0.125, 1), None),
+    "session_rate": (Rate(0.25, 1), Rate(0.0625, 2), None),
+    "max_connections": (1000, 3),
+}
+RATE_THEMES: Final = (
+    Theme((*(_USUAL,) * 2, *(_COMING,) * 8, _TIME, _FRAMES), _RATE_LIMITS),
+    Theme((*(_USUAL,) * 4, *(_ASKING,) * 6, *(_RECOVERY,) * 2), _RATE_LIMITS),
+    Theme(
+        (*(_USUAL,) * 2, *(_COMING,) * 8),
+        {"session_rate": (Rate(0.25, 1), Rate(0.0625, 2)), "max_connections": (1000,)},
+    ),
+    Theme((*EVERYTHING, *(_COMING,) * 12, *(_ASKING,) * 8), _RATE_LIMITS),
+)
+"""Rates that are reached, in runs of their own."""
 
 
 def any_letter(peers: AnyPeers, theme: Theme) -> GatewayInput | None:

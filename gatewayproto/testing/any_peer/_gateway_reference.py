@@ -32,6 +32,7 @@ from gatewayproto.inputs import (
     Publish,
     Reject,
     SetHealth,
+    SnapshotReady,
     TimerExpired,
 )
 from gatewayproto.testing import _shapes
@@ -44,16 +45,17 @@ from gatewayproto.testing.any_peer._gateway_book import (
     error,
     present,
 )
-from gatewayproto.testing.any_peer._gateway_endings import EndingBook
+from gatewayproto.testing.any_peer._gateway_building import BuildingBook
 from gatewayproto.testing.any_peer._gateway_handshakes import RANGES
 from gatewayproto.testing.any_peer._reading import NO_FRAMES, has_huge
+from gatewayproto.testing.monitors.allowance import Allowance
 from gatewayproto.testing.reference import Plain, compact, event_object
 from gatewayproto.testing.steps import Step, Violation
 
 _MAX_HEALTH: Final = 2048
 
 
-class GatewayReference(EndingBook):
+class GatewayReference(BuildingBook):
     """Judges a gateway step by step.
 
     `judge` raises `Violation` for the first step that is not what the specification calls for.
@@ -169,6 +171,8 @@ class GatewayReference(EndingBook):
                 # Of this gateway, which does not write ahead.
                 if session_id in self.sessions:
                     raise MistakeError("a record that was never given is stored")
+            case SnapshotReady():
+                self.take_state(input_)
             case TimerExpired():
                 self._expire()
 
@@ -192,13 +196,21 @@ class GatewayReference(EndingBook):
             sign=self.now,
             pinged=self.now,
             owed_since=self.now,
+            network=opened.address,
+            frames=Allowance(self.config.frame_rate),
+            recoveries=Allowance(self.config.recovery_rate),
         )
         if self.retry_after is not None:
             self.turn_away(peer)
-        elif full:
+            return
+        wait = self.allowed("connection", opened.address).take(self.now)
+        if full:
             self.witnessed.add("too many connections")
-            refusal = error("error", "rate_limited", retry_after=self.config.retry_after)
-            self.take(peer, refusal, "P9")
+            wait = self.config.retry_after
+        elif wait is not None:
+            self.witnessed.add("connections too often")
+        if wait is not None:
+            self.take(peer, error("error", "rate_limited", retry_after=wait), "P9")
             self.close(peer, "rate_limited")
 
     def _drain(self, peer: Peer, size: int) -> None:
@@ -216,6 +228,10 @@ class GatewayReference(EndingBook):
     # -- frames -------------------------------------------------------------------------------
 
     def _take_bytes(self, peer: Peer, data: bytes) -> None:
+        wait = peer.frames.take(self.now)
+        if wait is not None:
+            self._take_flood(peer, wait)
+            return
         if len(data) > self.config.max_payload:
             self._take_bad(peer, "payload_too_large")
             return
@@ -240,6 +256,15 @@ class GatewayReference(EndingBook):
             self._take_live(peer, frame, code)
         else:
             self._take_early(peer, frame, code)
+
+    def _take_flood(self, peer: Peer, wait: float) -> None:
+        self.witnessed.add(f"{peer.state}: too many frames")
+        if peer.state != "live":
+            self._reject(peer, "rate_limited", retry_after=wait)
+            return
+        self.answer(peer, error("error", "rate_limited", retry_after=wait), "P9")
+        if peer.number in self.peers:
+            self.close(peer, "rate_limited")
 
     def _take_bad(self, peer: Peer, code: str, request_id: str | None = None) -> None:
         self.witnessed.add(f"{peer.state}: {code}")
@@ -277,6 +302,8 @@ class GatewayReference(EndingBook):
                 self._take_abort(peer, frame)
             case "auth":
                 self.take_auth(peer, frame["token"])
+            case "resume" | "resync" if not self._may_recover(peer):
+                pass
             case "resume":
                 self.resume(peer, frame.get("epoch"), frame["since"], frame.get("nonce"))
             case "resync":
@@ -289,6 +316,16 @@ class GatewayReference(EndingBook):
                 self.close_with(peer, 1000)
             case _:
                 self.answer_error(peer, "unknown_type")
+
+    def _may_recover(self, peer: Peer) -> bool:
+        """Whether a recovery begins; one that is merged into another costs nothing."""
+        if peer.due is not None or peer.recovery is not None or peer.whole is not None:
+            return True
+        wait = peer.recoveries.take(self.now)
+        if wait is not None:
+            self.witnessed.add("recovers too often")
+            self.answer(peer, error("error", "rate_limited", retry_after=wait), "P9")
+        return wait is None
 
     def _take_abort(self, peer: Peer, frame: Plain) -> None:
         assert peer.session is not None
@@ -304,7 +341,7 @@ class GatewayReference(EndingBook):
     # -- the handshake ------------------------------------------------------------------------
 
     def _take_handshake(self, peer: Peer, frame: Plain) -> None:
-        if peer.state == "joining":
+        if peer.state in {"joining", "preparing"}:
             self._hold(peer, error("error", "not_joined"))
             return
         if peer.state == "live":
@@ -313,7 +350,13 @@ class GatewayReference(EndingBook):
                 return
             self.witnessed.add("a second attach")
             self.detach(peer)
+        wait = self.allowed("handshake", peer.network).take(self.now)
         asked = self._read(frame)
+        if isinstance(asked, Asked) and wait is not None:
+            self.witnessed.add("handshakes too often")
+            peer.asked = asked
+            self._reject(peer, "rate_limited", retry_after=wait)
+            return
         if isinstance(asked, Asked):
             peer.asked, peer.state = asked, "joining"
             peer.join = JoinRequested(
@@ -389,6 +432,7 @@ class GatewayReference(EndingBook):
         self._begin_epoch(session)
         for number in list(session.presence):
             self.change_epoch(self.peers[number])
+        self.wake(session)
 
     def _begin_epoch(self, session: Session) -> None:
         info = self.look(session.session_id)
@@ -398,10 +442,15 @@ class GatewayReference(EndingBook):
         if info is None or info.epoch == session.epoch:
             raise Violation("P12", f"the epoch of {session.session_id} stays {session.epoch}")
         session.epoch = self.issue(info.epoch)
+        session.built = session.wanted = None
 
     # -- time and the process -----------------------------------------------------------------
 
     def _expire(self) -> None:
+        for session in list(self.sessions.values()):
+            if session.gives_up is not None and session.gives_up <= self.now:
+                session.gives_up = None
+                self.give_up(session)
         for peer in list(self.peers.values()):
             due = self.due_at(peer)
             if due is not None and due <= self.now and not self.sees_sent_away(peer):
@@ -409,7 +458,7 @@ class GatewayReference(EndingBook):
         self.end_drain()
         for session in list(self.sessions.values()):
             if session.expires is not None and session.expires <= self.now:
-                if session.presence:
+                if session.is_followed:
                     self.witnessed.add("read on after the window")
                     session.expires = None
                 else:
@@ -430,27 +479,20 @@ class GatewayReference(EndingBook):
         else:
             peer.pinged = self.now
             if peer.outstanding == 0:
-                self._send_ping(peer)
-
-    def _send_ping(self, peer: Peer) -> None:
-        data = self.next_frame(peer)
-        nonce = None if data is None else json.loads(data).get("nonce")
-        if data is not None:
-            self.issue(nonce or "")
-        cursor = {} if peer.version == 1 else {"cursor": peer.position}
-        size = len(self.take(peer, {"type": "ping", "nonce": nonce, **cursor}, "P17"))
-        self.charge(peer, size)
-        peer.pings += size
+                self.send_ping(peer)
 
     def recover(self, *, unbroken: bool, now: float, issued: Sequence[str], look: Look) -> None:
         """The process died and came back with its sessions. Raises `Violation`."""
         self.now, self.issued, self.look = now, issued, look
         self.peers, self.last = {}, 0
+        self.allowances.clear()
         self.retry_after = self.drain_ends = None
         self.is_drained = False
         self.health_at, self.health_after, self.health_pushed = None, -math.inf, self.health_version
         for session in self.sessions.values():
             session.presence.clear()
+            session.awaiting.clear()
+            session.wanted = session.gives_up = None
             session.push_after = -math.inf
             self.plan(session)
             session.expires = now + self.config.resume_window

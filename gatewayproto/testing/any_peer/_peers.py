@@ -31,6 +31,7 @@ from gatewayproto.inputs import (
     Publish,
     Reject,
     SetHealth,
+    SnapshotReady,
     TimerExpired,
 )
 from gatewayproto.testing._shapes import MAX_INT
@@ -38,7 +39,7 @@ from gatewayproto.testing.any_peer._gateway_book import Peer, Session
 from gatewayproto.testing.any_peer._gateway_reference import GatewayReference
 from gatewayproto.testing.any_peer._server import GRID
 from gatewayproto.testing.choices import Choices, pick
-from gatewayproto.testing.reference import Plain
+from gatewayproto.testing.reference import Plain, fold
 
 Letter = Callable[..., "GatewayInput | None"]
 
@@ -62,6 +63,7 @@ RANGES: Final[dict[str, Plain]] = {
     "list": {"min": [], "max": {}},
     "huge": {"min": 1, "max": MAX_INT + 1},
 }
+_LARGE: Final = 200_000
 _MOSTLY_LIVE: Final = (*("live",) * 8, "joining", "opening")
 _NAMES: Final = {"hello": "protocol_{}", "join": "{}_version"}
 
@@ -130,8 +132,8 @@ def pause(peers: AnyPeers, seconds: float) -> GatewayInput | None:
     return None
 
 
-def opened(peers: AnyPeers, token: str | None = None) -> GatewayInput | None:
-    """A transport opens, with a token in its upgrade or none."""
+def opened(peers: AnyPeers, token: str | None = None, address: str = "") -> GatewayInput | None:
+    """A transport opens, with a token in its upgrade or none, from somewhere or from nowhere."""
     peers.opened += 1
     headers = {
         "bearer": {"authorization": "Bearer th"},
@@ -145,6 +147,7 @@ def opened(peers: AnyPeers, token: str | None = None) -> GatewayInput | None:
         query={"token": "tq"} if token in {"query", "both", "basic", "empty"} else {},
         headers=headers.get(token or "", {}),
         peer="there",
+        address=address,
         timestamp=peers.opened + 0.5,
     )
 
@@ -494,6 +497,41 @@ def complete(peers: AnyPeers, newest: bool = False) -> GatewayInput | None:
 def set_health(_: AnyPeers, size: int) -> GatewayInput | None:
     """The gateway's health, as large as it may be."""
     return SetHealth(health={"n": "x" * size})
+
+
+def owed_state(peers: AnyPeers) -> GatewayInput | None:
+    """The state that somebody waits for, as of the head; None where nobody does."""
+    waits = any(each.wanted and each.wanted.asked for each in peers.book.sessions.values())
+    return built(peers, "head") if waits else None
+
+
+def built(
+    peers: AnyPeers, which: str, epoch: str = "own", large: bool = False
+) -> GatewayInput | None:
+    """A state that the application built: of the head, or of an older cursor, or of none.
+
+    A `large` one is larger than it may be, where that is not too much for a test.
+    """
+    sessions = list(peers.book.sessions.values())
+    wanted = [each for each in sessions if each.wanted is not None and each.wanted.asked]
+    if not sessions:
+        return SnapshotReady(session_id=peers.gone[-1], epoch="g00", cursor=0, state={})
+    session = pick(peers.choices, wanted or sessions)
+    cursors = {
+        "head": session.cursor,
+        "before": max(0, session.cursor - 1),
+        "floor": session.ledger.oldest(2) - 1,
+        "middle": session.cursor // 2,
+        "none": 0,
+        "beyond": session.cursor + 1,
+    }
+    at = cursors[which]
+    log = session.ledger.log[:at]
+    state: Plain = fold(log)
+    if large and peers.book.config.max_snapshot <= _LARGE:
+        state["more"] = "x" * _LARGE
+    name = session.epoch if epoch == "own" else peers.epochs[-1]
+    return SnapshotReady(session_id=session.session_id, epoch=name, cursor=at, state=state)
 
 
 def change_epoch(peers: AnyPeers) -> GatewayInput | None:

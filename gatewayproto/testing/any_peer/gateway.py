@@ -23,10 +23,12 @@ from gatewayproto.inputs import GatewayInput
 from gatewayproto.testing.any_peer import _peers
 from gatewayproto.testing.any_peer._gateway_book import Session
 from gatewayproto.testing.any_peer._gateway_letters import (
+    BUILDING_THEMES,
     ENDING_PREFIXES,
     ENDINGS,
     PREFIXES,
     PUSH_THEMES,
+    RATE_THEMES,
     SMALL,
     SMALL_ENDINGS,
     THEMES,
@@ -276,7 +278,7 @@ class _Play:
 
     def heal(self) -> None:
         """Every transport takes what it is owed: everybody must be at the head (P3)."""
-        while (input_ := _peers.drained(self.peers)) is not None:
+        while (input_ := _peers.drained(self.peers) or _peers.owed_state(self.peers)) is not None:
             self.give(input_)
         for peer in self.peers.book.peers.values():
             if peer.state == "live" and not peer.is_ready:
@@ -301,9 +303,12 @@ ABOUT: Final[Mapping[str, Sequence[Theme]]] = {
     "": THEMES,
     "pushes": PUSH_THEMES,
     "endings": ENDINGS,
+    "rates": RATE_THEMES,
+    "building": BUILDING_THEMES,
 }
 """What a run may dwell on: nothing in particular, and nothing is pushed; presence, health and
-credentials; sessions that are closed and gateways that drain."""
+credentials; sessions that are closed and gateways that drain; rates that are reached;
+states that the application builds."""
 
 
 def run_gateway(

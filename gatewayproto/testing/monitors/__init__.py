@@ -17,6 +17,7 @@ from gatewayproto.testing.monitors.ahead import StoredView, WriteAhead
 from gatewayproto.testing.monitors.base import Layer, Monitor
 from gatewayproto.testing.monitors.believing import Believing
 from gatewayproto.testing.monitors.bounds import Bounds
+from gatewayproto.testing.monitors.building import Building
 from gatewayproto.testing.monitors.client import ClientMonitor, ClientWatch
 from gatewayproto.testing.monitors.clock import GatewayClock, GatewayLiveness
 from gatewayproto.testing.monitors.convergence import EndToEnd, Resyncs, WorldMonitor
@@ -29,6 +30,7 @@ from gatewayproto.testing.monitors.handing_on import Cursor, HandingOn
 from gatewayproto.testing.monitors.isolation import Isolation
 from gatewayproto.testing.monitors.links import Links
 from gatewayproto.testing.monitors.pushes import Pushes
+from gatewayproto.testing.monitors.rates import Rates
 from gatewayproto.testing.monitors.reconnecting import ClientClock, ClientLiveness, Endings
 from gatewayproto.testing.monitors.requests import Requests
 from gatewayproto.testing.monitors.sameness import Epochs, Swaps, same_actions
@@ -66,6 +68,8 @@ GATEWAY_MONITORS: Final[tuple[type[GatewayMonitor], ...]] = (
     GatewayLiveness,
     Pushes,
     Draining,
+    Building,
+    Rates,
 )
 CLIENT_MONITORS: Final[tuple[type[ClientMonitor], ...]] = (
     ClientFence,

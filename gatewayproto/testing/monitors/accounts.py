@@ -33,6 +33,7 @@ class Account:
     - `chunks`: the parts so far of a snapshot under way; `head` its other fields.
     - `lagged_at`: where the gateway said in this step that this follower lost its place.
     - `announced`: the cursor of the snapshot that the welcome announced, until that is complete.
+    - `sent`: up to where it was sent this epoch before it was taken back; None for nothing of it.
     """
 
     connection: Connection
@@ -48,6 +49,7 @@ class Account:
     head: Frame = field(factory=dict)
     lagged_at: int | None = None
     announced: int | None = None
+    sent: int | None = 0
     seen: list[str] = field(factory=list)
 
     @classmethod
@@ -65,8 +67,22 @@ class Account:
             due=welcome["resync_reason"] if announced else None,
             due_since=welcome["sequence"] if announced else 0,
         )
-        account.announced = head if announced else None
+        if announced:
+            account.announced = account.position if account.is_built else head
         return account
+
+    @property
+    def is_built(self) -> bool:
+        """Whether the snapshots are the application's work, and may be behind the head."""
+        return self.session.folded.config.application_snapshots
+
+    @property
+    def least(self) -> int:
+        """How new a state must be that the application built: it takes nobody back."""
+        least = self.ledger.oldest(self.version) - 1
+        if self.sent is not None:
+            least = max(least, self.sent, self.position)
+        return max(least, self.due_since + 1) if self.due == "lagged" else least
 
     @property
     def ledger(self) -> Ledger:
@@ -205,6 +221,8 @@ class Account:
         # One that its welcome announced answers no recovery: it has begun by then, sent or not.
         answers = self.recovery is not None and self.announced is None
         nonce = self.recovery[1] if answers and self.recovery is not None else None
+        if self.is_built and self.announced is None and frame["cursor"] < self.least:
+            self.fail("P5", f"a snapshot as of {frame['cursor']}, before {self.least}")
         if frame.get("nonce") != nonce:
             self.fail("P3", f"a snapshot with the nonce {frame.get('nonce')}, not {nonce}")
         self.head = {**frame, "part": 1, "chunk": ""}
@@ -262,13 +280,22 @@ class Account:
         return attach if self.recovery is None else [*attach, self.recovery[0]]
 
     def _cover(self, cursor: int) -> None:
-        if not max(self.due_since, self.position) <= cursor <= self.ledger.cursor:
+        # How old one of the application's may be was looked at when it began.
+        least = 0 if self.is_built else max(self.due_since, self.position)
+        if not least <= cursor <= self.ledger.cursor:
             self.fail("P6", f"a snapshot as of {cursor}, needed since {self.due_since}")
         if self.announced is not None and cursor != self.announced:
             self.fail("P6", f"a snapshot as of {cursor}; its welcome said {self.announced}")
-        self.position, self.due, self.announced = cursor, None, None
+        if self.is_built and cursor < self.ledger.cursor:
+            self.seen.append("snapshot behind the head")
+        self.position, self.due, self.announced, self.sent = cursor, None, None, 0
 
     # -- what the peer asks for ---------------------------------------------------------------
+
+    @property
+    def is_recovering(self) -> bool:
+        """Whether a recovery that is asked for now is merged into what is under way."""
+        return self.due is not None or self.recovery is not None or bool(self.chunks)
 
     def resume(self, frame: Frame) -> None:
         """A `resume`: granted, or answered by a snapshot for the table's reason."""
@@ -288,6 +315,7 @@ class Account:
         if reason is not None:
             self.due, self.due_since = reason, self.ledger.cursor
         else:
+            self.sent = max(self.sent or 0, self.position)
             self.position = min(self.position, frame["since"])
 
     def resync(self, frame: Frame) -> None:
@@ -301,7 +329,7 @@ class Account:
 
     def change_epoch(self) -> None:
         """The session's numbering began anew."""
-        self.chunks, self.announced = [], None
+        self.chunks, self.announced, self.sent = [], None, None
         self.due, self.due_since = "epoch_changed", self.ledger.cursor
 
     # -- the end of a turn --------------------------------------------------------------------

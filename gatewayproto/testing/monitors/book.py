@@ -9,13 +9,14 @@ Spec: Terms; The handshake; Delivery.
 
 from typing import Final
 
-from attrs import define, field
+from attrs import define, field, frozen
 
 from gatewayproto.config import GatewayConfig
 from gatewayproto.frames import DEFAULT_MAX_PAYLOAD, Event
-from gatewayproto.inputs import Drain
+from gatewayproto.inputs import ConnectionOpened, Drain, FrameReceived
 from gatewayproto.projection import Projection, Transcript
-from gatewayproto.testing.monitors.wire import Frame
+from gatewayproto.testing.monitors.allowance import Allowance
+from gatewayproto.testing.monitors.wire import HANDSHAKES, Frame, read_loosely
 from gatewayproto.testing.reference import Fold, Ledger, Plain
 
 _STATES_KEPT: Final = 8
@@ -53,13 +54,26 @@ def new_fold(config: GatewayConfig) -> Fold | Projection:
     return Fold() if config.projection is Transcript else config.projection()
 
 
+@frozen
+class Question:
+    """What the application was asked for: a state of this epoch, `asked` at a time in seconds."""
+
+    epoch: str
+    cursor: int
+    attempt: int
+    asked: float
+
+
 @define(eq=False)
 class Session:
     """A session that the application was told of.
 
     `epoch` is None until one was named since it began or broke; `past` are those that it had.
-    `idle_since` is when its last follower left; None while there is one. `closed_at` is when the
-    application closed it, `is_over` whether its window has passed since then.
+    `idle_since` is when its last follower left; None while there is one, or somebody is about to
+    be one. `closed_at` is when the application closed it, `is_over` whether its window has passed
+    since then. Where the application builds the states, `question` is what it was asked for and
+    has not answered, and `built` the cursor of the newest state that it gave of this epoch;
+    `early` are those that it gave while the epoch had no name yet, by what they named.
     """
 
     session_id: str
@@ -72,6 +86,9 @@ class Session:
     idle_since: float | None = None
     closed_at: float | None = None
     is_over: bool = False
+    question: Question | None = None
+    built: int | None = None
+    early: dict[str, int] = field(factory=dict)
 
     def copy(self) -> "Session":
         """As it is now, to come back to."""
@@ -88,18 +105,28 @@ class Session:
             self.is_over,
         )
 
+    def usable(self, least: int, epoch: str | None = None) -> int | None:
+        """The cursor of the state that the application gave, if it is as of `least` or later.
+
+        `epoch` is what the epoch turns out to be, where nobody had named it.
+        """
+        built = self.early.get(epoch or "") if self.epoch is None else self.built
+        return built if built is not None and built >= least else None
+
     def break_epoch(self) -> None:
         """Its numbering cannot be proved to have gone on."""
         if self.epoch is not None:
             self.past.add(self.epoch)
-        self.epoch = None
+        self.epoch = self.question = self.built = None
+        self.early.clear()
 
 
 @define(eq=False)
 class Connection:
     """One connection of the gateway.
 
-    - `stage`: `opening`, `joining` while the application decides, `live`.
+    - `stage`: `opening`, `joining` while the application decides, `preparing` while the welcome
+      waits for a state of the session that it `awaits`, `live`.
     - `hello`: the handshake that is being decided, or was.
     - `limit`: the largest frame that the client takes, in bytes.
     - `outstanding`: bytes that its transport has not taken; `pings` of them our own pings; `own`
@@ -107,6 +134,8 @@ class Connection:
     - `sign`, `sign_at_most`: when the peer last gave a sign of life, by `Activity` and by frames.
     - `expires`: when its credentials do, as the application said last.
     - `held`: what the answers that wait for the welcome take at most, in bytes.
+    - `frames`, `recoveries`: what it may still send by its rates; `flood`, `refused`: the seconds
+      that it would have had to wait with the frame of this step, and with the recovery in it.
     """
 
     number: int
@@ -115,6 +144,7 @@ class Connection:
     hello: Frame = field(factory=dict)
     version: int = 0
     session: Session | None = None
+    awaits: Session | None = None
     principal: str | None = None
     client_id: str = ""
     limit: int = DEFAULT_MAX_PAYLOAD
@@ -127,6 +157,11 @@ class Connection:
     pinged: float = 0.0
     expires: float | None = None
     held: int = 0
+    address: str = ""
+    frames: Allowance = field(factory=lambda: Allowance(None))
+    recoveries: Allowance = field(factory=lambda: Allowance(None))
+    flood: float | None = None
+    refused: float | None = None
 
     def __str__(self) -> str:
         return f"connection {self.number}"
@@ -158,7 +193,10 @@ class Book:
     `last` is the number of the newest connection; one that is not in `connections` is closed.
     `deadline` is the machine's; nobody knows it of one that is fresh from a restart.
     `lives` has what was published, by epoch; `breaks` how often the numbering of a session was
-    broken, so that its clients must start over.
+    broken, so that its clients must start over. `answered` is the question that this step's
+    input answers; `given_up` are the sessions for which the application is asked no more.
+    `flooded` is the connection that sends one frame too many in this step; `turned_away` the
+    seconds that a connection, a handshake or a session comes too early.
     """
 
     config: GatewayConfig
@@ -172,6 +210,11 @@ class Book:
     saved: dict[str, Session] | None = None
     saved_at: float = 0.0
     drained: DrainState | None = None
+    answered: Question | None = None
+    given_up: set[str] = field(factory=set)
+    flooded: int | None = None
+    turned_away: float | None = None
+    _allowances: dict[tuple[str, str], Allowance] = field(factory=dict)
 
     def followers(self, session_id: str) -> list[Connection]:
         """The welcomed connections of a session."""
@@ -181,6 +224,77 @@ class Book:
             if connection.session is not None and connection.session.session_id == session_id
         ]
 
+    def is_followed(self, session: Session) -> bool:
+        """Whether somebody is welcomed to a session, or waits to be."""
+        return any(session in (each.session, each.awaits) for each in self.connections.values())
+
+    # -- rates --------------------------------------------------------------------------------
+
+    def count(self, input_: object, now: float) -> None:
+        """Count an input by the rates that it falls under."""
+        self.flooded = self.turned_away = None
+        match input_:
+            case ConnectionOpened(address=address):
+                wait = self._allowance("connection", address).take(now)
+                if len(self.connections) < self.config.max_connections:
+                    self.turned_away = wait
+            case FrameReceived(connection=number, data=data) if number in self.connections:
+                connection = self.connections[number]
+                connection.refused, connection.flood = None, connection.frames.take(now)
+                if connection.flood is not None:
+                    self.flooded = number
+                elif self._is_handshake(connection, data):
+                    self.turned_away = self._allowance("handshake", connection.address).take(now)
+            case _:
+                pass
+
+    def _is_handshake(self, connection: Connection, data: bytes) -> bool:
+        begins_anew = connection.stage == "live" and connection.version == 1
+        if not (connection.stage == "opening" or begins_anew):
+            return False
+        frame = read_loosely(data) if len(data) <= self.config.max_payload else None
+        return frame is not None and frame["type"] in HANDSHAKES
+
+    def sessions_of(self, principal: str | None, connection: int) -> Allowance:
+        """How many sessions the owner may open: a principal, or else an address."""
+        if principal is not None:
+            return self._allowance("session", f"principal {principal}")
+        address = self.connections[connection].address if connection in self.connections else ""
+        return self._allowance("session", f"address {address}" if address else "")
+
+    def _allowance(self, kind: str, key: str) -> Allowance:
+        rates = {
+            "connection": self.config.connection_rate,
+            "handshake": self.config.handshake_rate,
+            "session": self.config.session_rate,
+        }
+        if not key:
+            return Allowance(None)
+        return self._allowances.setdefault((kind, key), Allowance(rates[kind]))
+
+    # -- states that the application builds ---------------------------------------------------
+
+    def take_built(self, session: Session, epoch: str, cursor: int) -> None:
+        """The application gave a state, in answer to a question or unasked."""
+        if session.epoch is None:
+            session.early[epoch] = max(cursor, session.early.get(epoch, 0))
+        if epoch != session.epoch:
+            return
+        session.built = max(cursor, session.built or 0)
+        self.answered, session.question = session.question, None
+        if self.answered is not None and self.answered.attempt >= self.config.max_snapshot_tries:
+            self.given_up.add(session.session_id)
+
+    def expire_questions(self, now: float) -> None:
+        """Time has passed: what was not answered by now is not waited for."""
+        for session in self.sessions.values():
+            question = session.question
+            if question is not None and now >= question.asked + self.config.snapshot_timeout:
+                session.question = None
+                self.given_up.add(session.session_id)
+
+    # -- sessions -----------------------------------------------------------------------------
+
     def open_session(self, session_id: str, agent_id: str, principal: str | None) -> None:
         """A session began."""
         ledger, folded = Ledger.of(self.config), Folded(self.config)
@@ -189,7 +303,7 @@ class Book:
     def name_epoch(self, session: Session, epoch: str) -> None:
         """The epoch of a session was named."""
         if session.epoch is None:
-            session.epoch = epoch
+            session.epoch, session.built = epoch, session.early.get(epoch)
         if session.epoch == epoch:
             self.lives[epoch] = Life(
                 session.session_id, session.ledger.log, session.ledger, session.folded
@@ -221,6 +335,7 @@ class Book:
         self.drained = None
         before = self.sessions
         self.connections.clear()
+        self._allowances.clear()
         self.last = 0
         match kind:
             case "copy":
@@ -240,5 +355,6 @@ class Book:
             session.idle_since = now
             if session.closed_at is not None:
                 session.closed_at, session.is_over = now, False
+            session.question = None
             if kind != "whole":
                 self.break_epoch(session)

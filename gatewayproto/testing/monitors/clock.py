@@ -17,6 +17,7 @@ from gatewayproto.inputs import (
     FrameReceived,
     Publish,
     Reject,
+    SnapshotReady,
     TimerExpired,
 )
 from gatewayproto.testing.monitors.base import EPSILON
@@ -28,12 +29,14 @@ from gatewayproto.testing.steps import Step
 _GOING_AWAY: Final = 4000
 _LIVENESS_TIMEOUT: Final = 4001
 _SLOW_CONSUMER: Final = 4002
+_INTERNAL_ERROR: Final = 4004
 _HANDSHAKE_TIMEOUT: Final = 4005
 _AUTH_EXPIRED: Final = 4006
 _TOO_LARGE: Final = 4507
 _SESSION_CLOSED: Final = 4508
 _LEAVE: Final[frozenset[int | None]] = frozenset({CLOSE_NORMAL})
 _BAD_FRAME: Final[frozenset[int | None]] = frozenset({_SLOW_CONSUMER, 4506, _TOO_LARGE, 4508})
+_FLOOD: Final[frozenset[int | None]] = frozenset({_SLOW_CONSUMER, 4003})
 _REJECTIONS: Final[frozenset[int | None]] = frozenset({spec.close_code for spec in ERRORS.values()})
 
 _CAUSES: Final[dict[type, frozenset[int | None]]] = {
@@ -42,7 +45,8 @@ _CAUSES: Final[dict[type, frozenset[int | None]]] = {
     CloseSession: frozenset({_SLOW_CONSUMER, _TOO_LARGE, _SESSION_CLOSED}),
     ChangeEpoch: frozenset({_SLOW_CONSUMER, CLOSE_SERVICE_RESTART, _SESSION_CLOSED}),
     Drain: frozenset({_GOING_AWAY, CLOSE_SERVICE_RESTART}),
-    TimerExpired: frozenset({_SLOW_CONSUMER, _LIVENESS_TIMEOUT, _GOING_AWAY}),
+    SnapshotReady: frozenset({_SLOW_CONSUMER, _TOO_LARGE, _INTERNAL_ERROR, _SESSION_CLOSED}),
+    TimerExpired: frozenset({_SLOW_CONSUMER, _LIVENESS_TIMEOUT, _GOING_AWAY, _INTERNAL_ERROR}),
 }
 """The close codes that an input may bring upon a welcomed connection, whatever is in it."""
 
@@ -121,9 +125,11 @@ class GatewayLiveness(GatewayMonitor):
     def closed(self, step: Step, connection: Connection, close: CloseConnection) -> None:
         """Judge a close for silence."""
         expired = connection.expires is not None and connection.expires <= step.now
+        flooded = connection.flood is not None and isinstance(step.input, FrameReceived)
+        causes = _FLOOD if flooded else _causes(step.input)
         if expired and close.code == _AUTH_EXPIRED and isinstance(step.input, TimerExpired):
             self.saw("credentials expired")
-        elif connection.stage == "live" and close.code not in _causes(step.input):
+        elif connection.stage == "live" and close.code not in causes:
             self.fail(f"{connection} is closed with {close.code} for {step.input}")
         if close.code == _HANDSHAKE_TIMEOUT and isinstance(step.input, TimerExpired):
             self.saw("handshake timeout")

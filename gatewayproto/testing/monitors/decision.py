@@ -6,6 +6,8 @@ Spec: The welcome (the decision table); Versions; The handshake; Version 1.
 from collections import Counter
 from typing import Any, Final
 
+from attrs import evolve
+
 from gatewayproto.actions import (
     CloseConnection,
     GatewayEvent,
@@ -15,10 +17,12 @@ from gatewayproto.actions import (
 from gatewayproto.errors import ERRORS, ErrorCode
 from gatewayproto.inputs import (
     Accept,
+    ChangeEpoch,
     ConnectionOpened,
     Drain,
     FrameReceived,
     Reject,
+    SnapshotReady,
     TimerExpired,
 )
 from gatewayproto.testing.monitors.base import EPSILON
@@ -55,21 +59,27 @@ class Decision(GatewayMonitor):
     def __init__(self, witnessed: Counter[str], book: Book) -> None:
         super().__init__(witnessed, book)
         self._handshakes: dict[int, Handshake] = {}
+        self._accepted: dict[int, Accept] = {}
         self._joined: SubscriberJoined | None = None
         self._rejected: dict[int, set[str]] = {}
         self._answered: set[int] = set()
         self._known: tuple[Session | None, Known | None] = None, None
         self._full = False
+        self._now = 0.0
 
     def begin(self, step: Step) -> None:
         """Remember what the decision depends on, as of now."""
         self._rejected.clear()
         self._answered.clear()
         self._joined = None
+        self._now = step.now
         self._full = len(self.book.connections) >= self.config.max_connections
         match step.input:
             case Restarted():
                 self._handshakes.clear()
+                self._accepted.clear()
+            case Accept(connection=number):
+                self._accepted[number] = step.input
             case FrameReceived(connection=number, data=data):
                 connection = self.book.connections.get(number)
                 handshake = read_handshake(data, self.config)
@@ -86,13 +96,52 @@ class Decision(GatewayMonitor):
             case Accept(connection=number) if step.raised is None:
                 connection = self.book.connections.get(number)
                 if connection is not None and connection.stage != "live":
-                    self.fail(f"{connection} was accepted and got neither welcome nor rejection")
+                    self._check_waits(connection)
+                    self.saw("welcome waits")
+            case SnapshotReady() | ChangeEpoch() if step.raised is None and self._are_woken(
+                step.input
+            ):
+                for connection in self._waiting(step.input.session_id):
+                    self._check_waits(connection)
+                    self.saw("welcome waits longer")
             case _:
                 pass
+        for session_id in self.book.given_up:
+            for connection in self._waiting(session_id):
+                self.fail(f"{connection} waits for a state that nobody builds")
         joined = None if self._joined is None else self._joined.connection
         # It may be gone in the same breath: what it had not read was too much.
         if joined in self.book.connections and joined not in self._answered:
             self.fail(f"connection {joined} joined without a welcome")
+
+    def _are_woken(self, command: SnapshotReady | ChangeEpoch) -> bool:
+        """Whether those who wait look again: a state of a former epoch is none."""
+        session = self.book.sessions.get(command.session_id)
+        if session is None or isinstance(command, ChangeEpoch):
+            return session is not None
+        return command.epoch == session.epoch
+
+    def _waiting(self, session_id: str) -> list[Connection]:
+        return [
+            each
+            for each in self.book.connections.values()
+            if each.awaits is not None and each.awaits.session_id == session_id
+        ]
+
+    def _check_waits(self, connection: Connection) -> None:
+        """A welcome waits where a snapshot leaves with it that the application has to build."""
+        handshake = self._handshakes.get(connection.number)
+        accept = self._accepted.get(connection.number)
+        if handshake is None or handshake.asked is None or accept is None:
+            self.fail(f"{connection} waits without a handshake that was accepted")
+        expected, session = self._expected(handshake, handshake.asked, accept, None)
+        if session is None or not self.config.application_snapshots or expected.reason is None:
+            self.fail(f"{connection} was accepted and got neither welcome nor rejection")
+        usable = session.usable(_least(session, handshake.asked, expected))
+        if usable is not None:
+            self.fail(f"{connection} is not welcomed, though there is a state as of {usable}")
+        if session.question is None:
+            self.fail(f"{connection} waits for a state that nobody was asked for")
 
     def told(self, step: Step, event: GatewayEvent) -> None:
         """The application is asked only for what may be accepted."""
@@ -115,7 +164,7 @@ class Decision(GatewayMonitor):
         """Judge a welcome or a rejection; nothing else goes before the welcome."""
         if connection.stage == "live":
             return
-        if frame["type"] in WELCOMES and connection.stage == "joining":
+        if frame["type"] in WELCOMES and connection.stage in {"joining", "preparing"}:
             self._welcome(step, connection, frame)
             self._answered.add(connection.number)
         elif frame["type"] in REJECTIONS:
@@ -135,11 +184,15 @@ class Decision(GatewayMonitor):
 
     def _welcome(self, step: Step, connection: Connection, frame: Frame) -> None:
         handshake = self._handshakes.get(connection.number)
-        if handshake is None or handshake.asked is None or not isinstance(step.input, Accept):
+        accept = self._accepted_by(step, connection)
+        if handshake is None or handshake.asked is None or accept is None:
             self.fail(f"{connection} is welcomed without a handshake that was accepted")
-        expected, session = self._expected(handshake, handshake.asked, step.input, frame)
+        expected, session = self._expected(handshake, handshake.asked, accept, frame)
         if expected.rejected is not None:
             self.fail(f"{connection} is welcomed; it must be rejected as {expected.rejected}")
+        if session is not None and expected.reason is not None:
+            epoch = frame.get("epoch") or str(frame.get("session_id")).partition(".")[2]
+            expected = self._as_built(connection, session, handshake.asked, expected, epoch)
         if session is None:
             session = connection.session
         if session is None:
@@ -148,6 +201,35 @@ class Decision(GatewayMonitor):
         self._check_told(connection, expected)
         self.saw(expected.reason or ("resumed" if expected.resumed else "new session"))
         self.saw(f"version {handshake.asked.version}")
+
+    def _accepted_by(self, step: Step, connection: Connection) -> Accept | None:
+        """What lets a connection in: now, or formerly where it had to wait."""
+        match step.input:
+            case Accept():
+                return step.input
+            case SnapshotReady() | ChangeEpoch() if connection.stage == "preparing":
+                self.saw("welcome waited")
+                return self._accepted.get(connection.number)
+            case _:
+                return None
+
+    def _as_built(
+        self,
+        connection: Connection,
+        session: Session,
+        asked: Asked,
+        expected: Decided,
+        epoch: str,
+    ) -> Decided:
+        """The sequence is the cursor of the snapshot that leaves with the welcome."""
+        if not self.config.application_snapshots:
+            return expected
+        usable = session.usable(_least(session, asked, expected), epoch)
+        if usable is None:
+            self.fail(f"{connection} is welcomed, and there is no state for its snapshot")
+        if usable < session.ledger.cursor:
+            self.saw("sequence behind the head")
+        return evolve(expected, sequence=usable)
 
     def _expected(
         self, handshake: Handshake, asked: Asked, accept: Accept, frame: Frame | None
@@ -256,15 +338,20 @@ class Decision(GatewayMonitor):
         match step.input:
             case Drain() | ConnectionOpened() if self.book.drained is not None:
                 return {"going_away"}
-            case ConnectionOpened() if self._full:
+            case ConnectionOpened() if self._full or self.book.turned_away is not None:
                 return {"rate_limited"}
             case TimerExpired() if connection.stage == "opening":
                 late = step.now >= connection.opened + self.config.handshake_timeout - EPSILON
                 return {"handshake_timeout"} if late else set()
+            case TimerExpired() | SnapshotReady() if connection.awaits is not None:
+                over = connection.awaits.session_id in self.book.given_up
+                return {"internal_error"} if over else set()
             case Reject(code=code):
                 return {str(code)}
             case Accept() if handshake is not None and handshake.asked is not None:
                 return self._refused(handshake, handshake.asked, step.input)
+            case FrameReceived() if connection.flood is not None:
+                return {"rate_limited"}
             case FrameReceived(data=data):
                 return self._misread(connection, data, handshake)
             case _:
@@ -274,8 +361,16 @@ class Decision(GatewayMonitor):
         expected, session = self._expected(handshake, asked, accept, None)
         if expected.rejected is not None:
             return {expected.rejected}
-        full = len(self.book.sessions) >= self.config.max_sessions
-        return {"rate_limited"} if session is None and full else set()
+        if session is not None:
+            return set()
+        if len(self.book.sessions) >= self.config.max_sessions:
+            return {"rate_limited"}
+        wait = self.book.sessions_of(accept.principal, accept.connection).wait(self._now)
+        self.book.turned_away = wait
+        if wait is None:
+            return set()
+        self.witnessed["P9 too many sessions of one owner"] += 1
+        return {"rate_limited"}
 
     def _misread(
         self, connection: Connection, data: bytes, handshake: Handshake | None
@@ -284,6 +379,9 @@ class Decision(GatewayMonitor):
         frame = read(data)
         if handshake is not None and handshake.code is not None and connection.stage == "opening":
             codes.add(handshake.code)
+        elif handshake is not None and self.book.turned_away is not None:
+            codes.add("rate_limited")
+            self.witnessed["P9 too many handshakes from one address"] += 1
         if frame is None:
             codes |= UNREADABLE
         elif is_off(frame, *_OWN_CODES.get(frame["type"], ())):
@@ -304,6 +402,13 @@ class Decision(GatewayMonitor):
         if read_handshake(data, self.config) is not None:
             due = handshake.code or "the application's decision"
             self.fail(f"{connection} sent a handshake; due is {due}, and nothing came of it")
+
+
+def _least(session: Session, asked: Asked, expected: Decided) -> int:
+    """How new a state must be to leave with a welcome: it takes the client nowhere back."""
+    floor = session.ledger.oldest(asked.version) - 1
+    keeps = expected.reason in {"trimmed", "requested"}
+    return max(floor, asked.since) if keeps else floor
 
 
 def _may_ask(connection: Connection) -> bool:

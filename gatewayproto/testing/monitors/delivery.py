@@ -7,7 +7,15 @@ from collections import Counter
 from typing import Final
 
 from gatewayproto.actions import CloseConnection, GatewayEvent, Published, SubscriberLagged
-from gatewayproto.inputs import ChangeEpoch, CloseSession, Drained, FrameReceived, Publish, Reject
+from gatewayproto.inputs import (
+    ChangeEpoch,
+    CloseSession,
+    Drained,
+    FrameReceived,
+    Publish,
+    Reject,
+    SnapshotReady,
+)
 from gatewayproto.testing.monitors.accounts import Account
 from gatewayproto.testing.monitors.book import Book, Connection
 from gatewayproto.testing.monitors.gateway import GatewayMonitor
@@ -65,7 +73,7 @@ class Delivery(GatewayMonitor):
                 account = self.accounts.get(number)
                 if account is not None:
                     self._touched[number] = account
-                    self._ask(account, step.input)
+                    self._ask(account, step.input, step.now)
             case (
                 Publish(session_id=session_id)
                 | ChangeEpoch(session_id=session_id)
@@ -81,6 +89,10 @@ class Delivery(GatewayMonitor):
                     self.saw("closed before one who lags")
                 if len(followers) > 1:
                     self.saw("several followers")
+            case SnapshotReady(session_id=session_id, epoch=epoch) if (
+                session_id in self.book.sessions and self.book.sessions[session_id].epoch == epoch
+            ):
+                self._touched.update(self._followers(session_id))
             case Restarted():
                 self.accounts.clear()
             case _:
@@ -93,17 +105,29 @@ class Delivery(GatewayMonitor):
             if account.session.session_id == session_id
         }
 
-    def _ask(self, account: Account, input_: FrameReceived | Drained) -> None:
+    def _ask(self, account: Account, input_: FrameReceived | Drained, now: float) -> None:
         if isinstance(input_, Drained) or len(input_.data) > self.config.max_payload:
+            return
+        if account.connection.flood is not None:
             return
         frame = read(input_.data)
         if frame is None or account.version == 1 or is_off(frame):
             return
+        if frame["type"] not in {"resume", "resync"} or not self._may_recover(account, now):
+            return
         if frame["type"] == "resume":
             account.resume(frame)
             self.saw("resume")
-        elif frame["type"] == "resync":
+        else:
             account.resync(frame)
+
+    def _may_recover(self, account: Account, now: float) -> bool:
+        """Whether a recovery may begin; one that is merged into another costs nothing."""
+        if account.is_recovering:
+            return True
+        connection = account.connection
+        connection.refused = connection.recoveries.take(now)
+        return connection.refused is None
 
     # -- actions ------------------------------------------------------------------------------
 
@@ -179,6 +203,8 @@ class Delivery(GatewayMonitor):
         """Whoever has room was sent everything that is owed."""
         if isinstance(step.input, Publish) and step.raised is None:
             self._check_numbered(step.input)
+        for session_id in self.book.given_up:
+            self._touched.update(self._followers(session_id))
         for number, account in self._touched.items():
             if self.book.connections.get(number) is not account.connection:
                 self.accounts.pop(number, None)
@@ -204,6 +230,10 @@ class Delivery(GatewayMonitor):
             if account.session.closed_at is not None:
                 account.fail("P3", "it has everything of a closed session, and stays")
             return
+        if account.is_built and account.due is not None and not account.chunks:
+            if outstanding == 0:
+                self._check_waits(step, account)
+            return
         if outstanding == 0:
             account.fail("P3", f"its transport has room and it is not sent {owed}")
         # Whoever is behind is woken by its own transport, and else whoever was not behind.
@@ -211,6 +241,23 @@ class Delivery(GatewayMonitor):
             size = account.next_size
             if size is not None and outstanding + size <= self.config.send_window:
                 account.fail("P3", f"{outstanding} bytes are owed, and {size} more not sent")
+
+    def _check_waits(self, step: Step, account: Account) -> None:
+        """Whoever has room waits for a state only where there is none that it could go on from."""
+        session, least = account.session, account.least
+        usable = session.usable(least)
+        # A final may bring the floor back below a state that was refused; nobody looks then.
+        if usable is not None and not isinstance(step.input, Publish):
+            account.fail(
+                "P3", f"a state as of {usable} is there, and it is not sent {account.owed}"
+            )
+        if session.question is None:
+            account.fail("P3", f"it is not sent {account.owed}, and nobody was asked for a state")
+        self.witnessed["P5 subscriber waits"] += 1
+        if isinstance(step.input, SnapshotReady) and session.built is not None:
+            floor = account.ledger.oldest(account.version) - 1
+            what = "the floor" if session.built < floor else "what was sent"
+            self.witnessed[f"P5 state refused, behind {what}"] += 1
 
     def _check_numbered(self, publish: Publish) -> None:
         """What was published got a number, whoever is there to receive it."""

@@ -19,6 +19,7 @@ from gatewayproto.actions import (
     SessionClosed,
     SessionExpired,
     SessionOpened,
+    SnapshotNeeded,
     SubscriberJoined,
     SubscriberLeft,
 )
@@ -34,10 +35,12 @@ from gatewayproto.inputs import (
     Drained,
     FrameReceived,
     Publish,
+    SnapshotReady,
     TimerExpired,
 )
+from gatewayproto.testing.monitors.allowance import Allowance
 from gatewayproto.testing.monitors.base import Monitor
-from gatewayproto.testing.monitors.book import Book, Connection, Session
+from gatewayproto.testing.monitors.book import Book, Connection, Question, Session
 from gatewayproto.testing.monitors.wire import DELIVERIES, PUSHES, WELCOMES, Frame, decode, read
 from gatewayproto.testing.steps import WORLD, Restarted, Saved, Step, Violation
 
@@ -82,6 +85,8 @@ class GatewayWatch:
 
     def observe(self, step: Step) -> None:
         """Judge one step of the gateway, or something that happened to the world."""
+        if step.raised is None:
+            self.book.count(step.input, step.now)
         for begin in self._begin:
             begin(step)
         self._take(step)
@@ -119,13 +124,21 @@ class GatewayWatch:
 
     # -- inputs -------------------------------------------------------------------------------
 
-    def _take(self, step: Step) -> None:
+    def _take(self, step: Step) -> None:  # noqa: C901, PLR0912 -- an arm for each input
         """Note an input, or a happening, in the book."""
         book, input_ = self.book, step.input
+        book.answered = None
+        book.given_up.clear()
         match input_:
             case ConnectionOpened(connection=number) if step.raised is None:
                 book.last = max(book.last, number)
-                opened = Connection(number, step.now)
+                opened = Connection(
+                    number,
+                    step.now,
+                    address=input_.address,
+                    frames=Allowance(book.config.frame_rate),
+                    recoveries=Allowance(book.config.recovery_rate),
+                )
                 opened.sign = opened.sign_at_most = opened.pinged = opened.owed_since = step.now
                 book.connections[number] = opened
             case Activity(connection=number) if number in book.connections:
@@ -151,6 +164,12 @@ class GatewayWatch:
                 book.break_epoch(book.sessions[session_id])
             case Drain() if step.raised is None:
                 book.drain(input_, step.now)
+            case SnapshotReady() if step.raised is None:
+                session = book.sessions.get(input_.session_id)
+                if session is not None:
+                    book.take_built(session, input_.epoch, input_.cursor)
+            case TimerExpired():
+                book.expire_questions(step.now)
             case Saved():
                 book.saved = {each.session_id: each.copy() for each in book.sessions.values()}
                 book.saved_at = step.now
@@ -168,7 +187,19 @@ class GatewayWatch:
                 session.ledger.trim()
         if isinstance(step.input, TimerExpired):
             self.book.note_windows(step.now)
+        if isinstance(step.input, Accept) and self.book.config.application_snapshots:
+            self._await(step.input)
         self.book.deadline, self.book.is_fresh = step.deadline, False
+
+    def _await(self, accept: Accept) -> None:
+        """Who was accepted and neither welcomed nor rejected waits for a state of its session."""
+        connection = self.book.connections.get(accept.connection)
+        if connection is None or connection.stage != "joining":
+            return
+        connection.stage, connection.principal = "preparing", accept.principal
+        connection.awaits = session_of(self.book, connection.hello.get("session_id"))
+        if connection.awaits is not None:
+            connection.awaits.idle_since = None
 
     # -- actions ------------------------------------------------------------------------------
 
@@ -209,7 +240,9 @@ class GatewayWatch:
         if connection.session is not None and isinstance(frame.get("epoch"), str):
             self.book.name_epoch(connection.session, frame["epoch"])
 
-    def _note(self, step: Step, event: object) -> None:
+    def _note(  # noqa: C901, PLR0912 -- an arm for each event
+        self, step: Step, event: object
+    ) -> None:
         book = self.book
         match event:
             case JoinRequested(connection=number) if number in book.connections:
@@ -228,7 +261,9 @@ class GatewayWatch:
                 connection = book.connections[number]
                 connection.session = book.sessions.get(event.session_id)
                 connection.client_id = event.client_id
-                connection.principal = getattr(step.input, "principal", None)
+                if connection.stage != "preparing":
+                    connection.principal = getattr(step.input, "principal", None)
+                connection.awaits = None
                 connection.sign = connection.sign_at_most = connection.pinged = step.now
                 if connection.session is not None:
                     connection.session.idle_since = None
@@ -242,6 +277,10 @@ class GatewayWatch:
                 book.sessions[session_id].closed_at = step.now
             case DrainFinished() if book.drained is not None:
                 book.drained.finished = True
+            case SnapshotNeeded(session_id=session_id) if session_id in book.sessions:
+                session = book.sessions[session_id]
+                book.name_epoch(session, event.epoch)
+                session.question = Question(event.epoch, event.cursor, event.attempt, step.now)
             case SessionExpired(session_id=session_id):
                 book.sessions.pop(session_id, None)
                 book.breaks[session_id] = book.breaks.get(session_id, 0) + 1
@@ -253,9 +292,11 @@ class GatewayWatch:
         self._leave(connection, now)
 
     def _leave(self, connection: Connection, now: float) -> None:
-        session, connection.session = connection.session, None
-        if session is not None and not self.book.followers(session.session_id):
-            session.idle_since = now
+        left = {connection.session, connection.awaits}
+        connection.session = connection.awaits = None
+        for session in left - {None}:
+            if session is not None and not self.book.is_followed(session):
+                session.idle_since = now
 
 
 def _give_back(connection: Connection, size: int, now: float) -> None:

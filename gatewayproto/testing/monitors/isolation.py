@@ -19,6 +19,7 @@ from gatewayproto.inputs import (
     Publish,
     Reject,
     SetHealth,
+    SnapshotReady,
 )
 from gatewayproto.testing.monitors.book import Book, Connection
 from gatewayproto.testing.monitors.gateway import GatewayMonitor
@@ -57,6 +58,7 @@ class Isolation(GatewayMonitor):
                 Publish(session_id=session_id)
                 | ChangeEpoch(session_id=session_id)
                 | CloseSession(session_id=session_id)
+                | SnapshotReady(session_id=session_id)
             ):
                 self._session = session_id
                 if len(self.book.sessions) > 1:
@@ -68,7 +70,7 @@ class Isolation(GatewayMonitor):
 
     def sent(self, step: Step, connection: Connection, frame: Frame, data: bytes) -> None:
         """A frame goes to those whom the input concerns, and tells of their session only."""
-        session = connection.session
+        session = connection.session or connection.awaits
         if self._nobody or self._connection not in {None, connection.number}:
             self.fail(f"{connection} gets {frame} for {step.input}")
         follows = None if session is None else session.session_id
@@ -81,7 +83,8 @@ class Isolation(GatewayMonitor):
 
     def closed(self, step: Step, connection: Connection, close: CloseConnection) -> None:
         """Nobody is closed for what another did."""
-        follows = None if connection.session is None else connection.session.session_id
+        session = connection.session or connection.awaits
+        follows = None if session is None else session.session_id
         other = self._connection not in {None, connection.number}
         if self._nobody or other or self._session not in {None, follows}:
             self.fail(f"{connection} is closed with {close.code} for {step.input}")

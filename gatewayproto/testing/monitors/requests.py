@@ -99,7 +99,9 @@ class Requests(GatewayMonitor):
         match step.input:
             case FrameReceived(connection=number, data=data):
                 connection = self.book.connections.get(number)
-                if connection is not None and connection.session is not None:
+                if connection is None or connection.flood is not None:
+                    return
+                if connection.session is not None:
                     self._read(connection, data, step.now)
             case LateMessage(connection=sender, data=data):
                 self._read(sender, data, step.now)

@@ -9,9 +9,9 @@ Spec: Terms (epoch); Sessions; the architecture page, "Saved and restored".
 from collections import Counter
 from collections.abc import Sequence
 
-from gatewayproto.actions import ClientAction, GatewayAction
+from gatewayproto.actions import ClientAction, GatewayAction, GatewayEvent, SnapshotNeeded
 from gatewayproto.testing.monitors.base import EPSILON, Monitor
-from gatewayproto.testing.monitors.book import Book, Connection
+from gatewayproto.testing.monitors.book import Book, Connection, Session
 from gatewayproto.testing.monitors.gateway import GatewayMonitor
 from gatewayproto.testing.monitors.wire import WELCOMES, Frame
 from gatewayproto.testing.steps import Restarted, Step, Swapped
@@ -66,8 +66,17 @@ class Epochs(GatewayMonitor):
         if frame["type"] in WELCOMES:
             epoch = frame.get("epoch") or str(frame.get("session_id")).partition(".")[2]
         session = connection.session
-        if not epoch or session is None:
-            return
+        if epoch and session is not None:
+            self._named(session, epoch)
+
+    def told(self, step: Step, event: GatewayEvent) -> None:
+        """A question for a state names the epoch, too."""
+        if isinstance(event, SnapshotNeeded):
+            session = self.book.sessions.get(event.session_id)
+            if session is not None:
+                self._named(session, event.epoch)
+
+    def _named(self, session: Session, epoch: str) -> None:
         if session.epoch is None:
             if epoch in self._used:
                 self.fail(f"epoch {epoch} of session {session.session_id} was one before")
