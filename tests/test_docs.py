@@ -15,7 +15,9 @@ import pytest
 
 from gatewayproto import frames
 from gatewayproto._client_states import ClientState
+from gatewayproto.client import CLIENT_TABLE
 from gatewayproto.config import GatewayConfig
+from gatewayproto.connection import CONNECTION_TABLE
 from gatewayproto.errors import ERRORS
 from gatewayproto.rates import Rate
 from gatewayproto.versions import rejection_code_v1
@@ -101,7 +103,8 @@ def test_the_program_of_a_page_prints_what_the_page_says(page: Path, tmp_path: P
 
 def test_the_server_and_the_client_of_the_readme_work_when_pasted(tmp_path: Path) -> None:
     server, client = tmp_path / "server.py", tmp_path / "client.py"
-    for script, source in zip((server, client), blocks(ROOT / "README.md", "python"), strict=True):
+    sources = blocks(ROOT / "README.md", "python")
+    for script, source in zip((server, client), sources[:2], strict=True):
         script.write_text(source, encoding="utf-8")
     serving = subprocess.Popen(
         [*PYTHON, str(server), "0"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
@@ -110,13 +113,19 @@ def test_the_server_and_the_client_of_the_readme_work_when_pasted(tmp_path: Path
         assert serving.stdout is not None
         ready, url = serving.stdout.readline().split()
         assert ready == "ready"
-        assert run(client, url) == "".join(blocks(ROOT / "README.md", "output"))
+        assert run(client, url) == blocks(ROOT / "README.md", "output")[0]
         serving.send_signal(signal.SIGINT)
         rest, complaints = serving.communicate(timeout=TIMEOUT)
     finally:
         serving.kill()
         serving.communicate()
     assert (rest, complaints, serving.returncode) == ("", "", 0)
+
+
+def test_the_program_of_the_readme_on_trio_works_when_pasted(tmp_path: Path) -> None:
+    script = tmp_path / "on_trio.py"
+    script.write_text(blocks(ROOT / "README.md", "python")[2], encoding="utf-8")
+    assert run(script) == blocks(ROOT / "README.md", "output")[1]
 
 
 def without_docstrings(source: str) -> str:
@@ -131,7 +140,8 @@ def without_docstrings(source: str) -> str:
 
 def test_the_readme_shows_the_examples() -> None:
     shown = [ast.unparse(ast.parse(block)) for block in blocks(ROOT / "README.md", "python")]
-    examples = [ROOT / "examples" / name for name in ("server.py", "client.py")]
+    names = ("server.py", "client.py", "on_trio.py")
+    examples = [ROOT / "examples" / name for name in names]
     assert shown == [without_docstrings(path.read_text(encoding="utf-8")) for path in examples]
 
 
@@ -158,7 +168,7 @@ def test_every_link_of_a_page_leads_somewhere(page: Path) -> None:
 
 
 def test_links_and_headings_are_found() -> None:
-    assert "docs/spec.md#not-yet-served" in set(links(ROOT / "README.md"))
+    assert "docs/how-to/server.md#serve-stop-and-go-on" in set(links(ROOT / "README.md"))
     assert slug("The client's side") == "the-clients-side"
     assert "The client's side" in headings(SPEC)
 
@@ -284,12 +294,20 @@ def test_every_folder_and_every_helper_of_the_tests_is_listed() -> None:
     assert set(listed) == {"tests/"} | folders | helpers - {"bench/bench.py"}
 
 
+def test_the_pictures_of_the_architecture_show_every_state() -> None:
+    shown = "".join(blocks(ARCHITECTURE, "text"))
+    named = set(re.findall(r"any state leads to \*(\w+)\*", prose(ARCHITECTURE)))
+    for table in (CONNECTION_TABLE, CLIENT_TABLE):
+        assert {state for state in table.states if state not in shown} <= named
+
+
 def test_every_module_and_every_package_is_in_the_architecture() -> None:
     named = set(re.findall(r"`(\w+)`", prose(ARCHITECTURE)))
     modules = {path.stem for path in (ROOT / "gatewayproto").glob("*.py")} - {"__init__"}
     modules = {name for name in modules if not name.startswith("_client_")}
     packages = {path.parent.name for path in (ROOT / "adapters").glob("*/__init__.py")}
-    assert modules | packages <= named
+    shared = {path.stem for path in (ROOT / "adapters" / "gatewayproto_adapter").glob("*.py")}
+    assert modules | packages | shared - {"__init__"} <= named
 
 
 # -- references from the code -----------------------------------------------------------------
