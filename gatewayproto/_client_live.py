@@ -229,14 +229,17 @@ def answer_ping(core: ClientCore, ping: f.Ping, now: float) -> None:
 def note_pong(core: ClientCore, _: f.Pong, now: float) -> None:
     """The server lives, as every frame says; version 1 says no other way that it goes on.
 
-    It is asked only after a silence, so what it owed before has come, or does not.
+    It is asked only after a silence: what the server owed before should have come. Whether it
+    ever will, nobody can tell from a `pong`: it is asked for on a new connection, and named as
+    missing once.
     """
     link, head = core.linked(), core.linked().head or 0
-    if link.version == 1 and core.state is ClientState.LIVE and head > core.held().cursor:
+    silent = link.version == 1 and not link.has_floor and core.state is ClientState.LIVE
+    if silent and head > core.held().cursor:
         if core.is_known_hole():
-            core.skip_to(head, "trimmed", now)
-        else:
-            core.gap(head, now)
+            core.give_up("gap", now)
+            return
+        core.gap(head, now)
     core.note_caught_up_v1(by_frame=True)
 
 

@@ -45,14 +45,12 @@ class Link:
 
     `token` is the upgrade's, for a handshake that carries none. `held` are the answers to what
     came before the welcome, which nothing precedes, and `held_size` their bytes. `accepted` is the
-    decision on a handshake that waits for a snapshot of `awaited`. `frames` and `recoveries` say
-    how much the peer may send. `last_sign` is when the peer last showed a sign of life,
-    `last_ping` when it was last pinged. `expires` is when its credentials do; `reviewing` tells
-    that the application decides on fresh ones, and `next_token` is the newest that came meanwhile.
-    came before the welcome, which nothing precedes, and `held_size` their bytes. `last_sign` is
-    when the peer last showed a sign of life, `last_ping` when it was last pinged. `storing` is the
-    session that the connection may join, as `principal`, once that is stored. `waiting` are
-    answers to messages and the records they wait for, and `waiting_size` their bytes.
+    decision on a handshake that waits until `awaited` is stored, or has a snapshot for it. `frames`
+    and `recoveries` say how much the peer may send. `last_sign` is when the peer last showed a sign
+    of life, `last_ping` when it was last pinged. `expires` is when its credentials do; `reviewing`
+    tells that the application decides on fresh ones, and `next_token` is the newest that came
+    meanwhile. `waiting` are answers to messages and the records they wait for, and `waiting_size`
+    their bytes.
     """
 
     number: int
@@ -81,8 +79,6 @@ class Link:
     last_ping: float = 0.0
     frames: Bucket | None = None
     recoveries: Bucket | None = None
-    storing: Session | None = None
-    principal: str | None = None
     waiting: deque[tuple[int, bytes]] = field(factory=deque)
     waiting_size: int = 0
 
@@ -240,7 +236,10 @@ class Link:
 
     def forget(self, now: float) -> None:
         """The connection is no more; its session stays."""
+        awaited = self.awaited
         self.stop_awaiting(now)
+        if awaited is not None:
+            self.context.expire_unfollowed(awaited)
         self.detach(now)
         self.state = State.CLOSED
         self.context.timers.cancel(("connection", self.number))

@@ -5,6 +5,8 @@ Spec: Client to server; The welcome; Versions; Version 1.
 
 from typing import Literal
 
+from attrs import evolve
+
 from gatewayproto import codec, handshake
 from gatewayproto._connection_link import Link, State
 from gatewayproto._gateway_welcome import encode_welcome
@@ -12,7 +14,7 @@ from gatewayproto.actions import CommandDropped, JoinRequested, SubscriberJoined
 from gatewayproto.codec import Parsed
 from gatewayproto.delivery import Delivery, SnapshotDue
 from gatewayproto.errors import ErrorCode, FrameError
-from gatewayproto.frames import Ping, Pong, PresenceEntry
+from gatewayproto.frames import MIN_MAX_PAYLOAD, Ping, Pong, PresenceEntry
 from gatewayproto.handshake import Decision, Refusal, Request, error_fields
 from gatewayproto.inputs import Accept, Reject
 from gatewayproto.presence import Told
@@ -96,13 +98,20 @@ def _decide(link: Link, accepted: Accept, now: float) -> None:
     if session.ledger is None or session.ledger.based:
         _enter(link, accepted, decision, session, now)
         return
-    link.accepted, link.awaited = accepted, session
-    link.state = State.STORING
+    _await(link, State.STORING, accepted, session)
     link.context.await_store(session, link.number)
 
 
-def attach_stored(link: Link, _: int, now: float) -> None:
-    """The session is stored: decide again, by what it is now, and attach."""
+def _await(link: Link, state: State, accepted: Accept, session: Session) -> None:
+    """Hold the welcome, no longer than the credentials are good."""
+    link.accepted, link.awaited = accepted, session
+    link.state = state
+    if link.expires is not None:
+        link.arm(link.expires)
+
+
+def attach_awaited(link: Link, _: object, now: float) -> None:
+    """What the welcome waited for may have come: decide again, by what the session is now."""
     request, accepted, session = link.request, link.accepted, link.awaited
     assert request is not None
     assert accepted is not None
@@ -111,7 +120,17 @@ def attach_stored(link: Link, _: int, now: float) -> None:
     decision = handshake.decide(request, named, accepted.principal)
     assert isinstance(decision, Decision)  # it was none else when it was accepted
     link.stop_awaiting(now)
-    _enter(link, accepted, decision, session, now)
+    link.context.timers.cancel(("connection", link.number))
+    if link.expires is not None and now >= link.expires:
+        _reject(link, ErrorCode.AUTH_EXPIRED, "the credentials have expired", now)
+    else:
+        _enter(link, accepted, decision, session, now)
+
+
+def reject_expired(link: Link, _: object, now: float) -> None:
+    """The credentials expired before the welcome."""
+    if link.expires is not None and now >= link.expires:
+        _reject(link, ErrorCode.AUTH_EXPIRED, "the credentials have expired", now)
 
 
 def _enter(link: Link, accepted: Accept, decision: Decision, session: Session, now: float) -> None:
@@ -136,19 +155,9 @@ def _session_limit(link: Link, principal: str | None, now: float) -> float | Non
 
 def _prepare(link: Link, accepted: Accept, session: Session, now: float) -> None:
     """Hold the welcome until the application has built the snapshot that leaves with it."""
-    link.accepted, link.awaited = accepted, session
-    link.state = State.PREPARING
+    _await(link, State.PREPARING, accepted, session)
     link.context.await_snapshot(session, link.number)
     link.context.want_snapshot(session, now)
-
-
-def accept_again(link: Link, _: object, now: float) -> None:
-    """Decide anew: a snapshot has come, or the session's epoch has changed."""
-    accepted = link.accepted
-    assert accepted is not None
-    link.stop_awaiting(now)
-    link.state = State.JOINING
-    _decide(link, accepted, now)
 
 
 def reject_unprepared(link: Link, _: object, now: float) -> None:
@@ -279,6 +288,9 @@ def _reject(
 
 def _refuse(link: Link, refusal: Refusal, now: float) -> None:
     frame = codec.encode_object(refusal.fields(link.context.config))
+    room = link.request.max_payload if link.request is not None else MIN_MAX_PAYLOAD
+    if len(frame) > room:  # what is for people gives way to what the peer can take
+        frame = codec.encode_object(evolve(refusal, detail="").fields(link.context.config))
     link.context.counters.reject(refusal.code)
     link.context.effects.send((link.number,), [frame], "rejection")
     link.close(refusal.code, now)

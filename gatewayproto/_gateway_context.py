@@ -166,7 +166,6 @@ class Context:
         if session.ledger is not None:
             session.ledger.joining.pop(connection, None)
         self._leave_alone(session, now)
-        self.expire_unfollowed(session)
 
     def _leave_alone(self, session: Session, now: float) -> None:
         subscribers = self.subscribers[session.session_id]

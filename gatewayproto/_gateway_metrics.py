@@ -15,6 +15,8 @@ from gatewayproto.metrics import GatewayMetrics
 _STATES: Final = {
     State.OPENING: "opening",
     State.JOINING: "joining",
+    State.STORING: "storing",
+    State.PREPARING: "preparing",
     State.LIVE_V1: "live_v1",
     State.LIVE_V2: "live_v2",
 }

@@ -39,7 +39,10 @@ def take(
     if not 0 <= command.cursor <= session.cursor:
         raise LocalProtocolError(f"the session is at {session.cursor}")
     session.take_built(State(command.cursor, body))
-    if not session.has_early_state:
+    if session.has_early_state:
+        # It was in time; the store's is not the application's.
+        context.timers.cancel(("snapshot", session.session_id))
+    else:
         answered(context, connections, session, now)
 
 
@@ -74,7 +77,9 @@ def give_up(
 def _tell(
     context: Context, connections: Mapping[int, Link], session: Session, input_: Input, now: float
 ) -> None:
-    subscribers = context.subscribers[session.session_id]
+    subscribers = context.subscribers.get(session.session_id)
+    if subscribers is None:  # it was closed, and its last reader has gone in this turn
+        return
     due = [number for number, each in subscribers.deliveries.items() if each.due is not None]
     for number in (*subscribers.awaiting, *due):
         connection.handle(connections[number], input_, None, now)

@@ -94,10 +94,10 @@ def release(context: Context, links: Links, persisted: Persisted, now: float) ->
 
 
 def _release(context: Context, links: Links, session: Session, ledger: Ledger, now: float) -> None:
-    was_early = session.has_early_state
+    was_early, epoch = session.has_early_state, session.epoch
     while (waited := ledger.take()) is not None:
         _carry_out(context, links, session, waited, now)
-    if was_early and not session.has_early_state:
+    if was_early and not session.has_early_state and session.epoch == epoch:
         snapshots.answered(context, links, session, now)
     _tell(links, ledger.joining, ledger.stored, now)  # the first record is all they wait for
     _tell(links, ledger.answering, ledger.stored, now)
@@ -123,6 +123,8 @@ def _carry_out(
         case Opening():
             context.announce(session, now)
         case Sealing():
+            # First: whoever is at the head is closed by it.
+            _tell(links, ledger.answering, ledger.stored, now)
             seal(context, links, session, now)
         case _:
             assert_never(effect)

@@ -190,14 +190,16 @@ CONNECTION_TABLE: Final[Table[State, Input]] = Table(
         },
         State.PREPARING: {
             **_row_before_welcome(State.PREPARING),
+            Input.TIMER: handled(opening.reject_expired, State.PREPARING, State.CLOSED),
             Input.REJECT: handled(opening.reject_by_application, State.CLOSED),
-            Input.SNAPSHOT: handled(opening.accept_again, *_ACCEPTED),
+            Input.SNAPSHOT: handled(opening.attach_awaited, *_ACCEPTED),
             Input.NO_SNAPSHOT: handled(opening.reject_unprepared, State.CLOSED),
         },
         State.STORING: {
             **_row_before_welcome(State.STORING),
+            Input.TIMER: handled(opening.reject_expired, State.STORING, State.CLOSED),
             Input.REJECT: handled(opening.reject_by_application, State.CLOSED),
-            Input.STORED: handled(opening.attach_stored, *_ACCEPTED),
+            Input.STORED: handled(opening.attach_awaited, *_ACCEPTED),
         },
         State.LIVE_V1: {
             **_row_live(State.LIVE_V1),

@@ -71,6 +71,7 @@ class Delivery:
     as of the attach while its `caught_up` is owed; `parts` is what is left of a snapshot that is
     on its way. `sent` is up to where this epoch was sent before the position went back, None while
     nothing of it was: a snapshot that the application builds may not be behind that.
+    `before_parts` is where it stood before the snapshot whose `parts` are under way.
     """
 
     connection: int
@@ -85,6 +86,7 @@ class Delivery:
     parts: deque[bytes] = field(factory=deque)
     lags: list[float] = field(factory=list)
     sent: int | None = 0
+    before_parts: int = 0
 
     # -- live ---------------------------------------------------------------------------------
 
@@ -139,6 +141,8 @@ class Delivery:
 
     def change_epoch(self) -> None:
         """Begin anew with a snapshot of the session's new epoch."""
+        if self.parts:  # the peer never got the whole
+            self.position = self.before_parts
         self.parts.clear()
         self.sent = None
         self.due = SnapshotDue("epoch_changed", self.recovery.nonce if self.recovery else None)
@@ -278,6 +282,7 @@ class Delivery:
         """Take the state as of one cursor; from here on that is the position."""
         self.due = None
         self.sent = 0
+        self.before_parts = self.position
         if self.version == 1:
             frame = versions.snapshot_frame_v1(
                 state.plain(),
@@ -328,6 +333,7 @@ class Delivery:
             "parts": [part.decode() for part in self.parts],
             "lags": [now - at for at in self.lags],
             "sent": self.sent,
+            "before_parts": self.before_parts if self.parts else 0,
         }
 
     @classmethod
@@ -346,4 +352,5 @@ class Delivery:
             parts=deque(part.encode() for part in state["parts"]),
             lags=[now - ago for ago in state["lags"]],
             sent=state["sent"],
+            before_parts=state["before_parts"],
         )

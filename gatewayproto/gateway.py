@@ -220,6 +220,8 @@ class Gateway:
     def _open(self, opened: ConnectionOpened, now: float) -> None:
         if opened.connection <= self._last_connection:
             raise LocalProtocolError(f"connection {opened.connection} was opened already")
+        if not isfinite(opened.timestamp):
+            raise LocalProtocolError(f"{opened.timestamp} is no time")
         self._last_connection = opened.connection
         context = self._context
         if context.draining is not None:
@@ -267,6 +269,13 @@ class Gateway:
     def _reject(self, reject: Reject, now: float) -> None:
         if ERRORS[reject.code].close_code is None:
             raise LocalProtocolError(f"{reject.code} closes no connection")
+        after = reject.retry_after_seconds
+        if after is not None and not (isfinite(after) and after >= 0):
+            raise LocalProtocolError(f"{after} seconds are no time to wait")
+        try:
+            codec.check_plain({"message": reject.message}, max_depth=1)
+        except ValueError as error:
+            raise LocalProtocolError(f"the message cannot be sent: {error}") from error
         connection.handle(self._existing(reject.connection), Input.REJECT, reject, now)
 
     # -- sessions -----------------------------------------------------------------------------
@@ -279,10 +288,11 @@ class Gateway:
             return
         encoded = encode_published(context.config, session, publish.event)
         kind = "transient" if encoded.event.transient else "durable"
-        context.counters.events_published[kind] += 1
         if session.ledger is not None:
             ahead.publish(context, session, encoded, now)
+            context.counters.events_published[kind] += 1
             return
+        context.counters.events_published[kind] += 1
         entry = session.append(encoded)
         context.effects.emit(
             Published(session_id=session.session_id, seq=entry.seq, event_id=encoded.event.event_id)

@@ -74,7 +74,8 @@ class GatewayMetrics:
     sessions: int = _gauge("Sessions, followed or not.")
     sessions_sealed: int = _gauge("Sessions among them that the application has closed.")
     connections: Mapping[str, int] = _gauge(
-        "Connections: `opening` before their handshake, `joining` until it is decided, `live_v1` "
+        "Connections: `opening` before their handshake, `joining` until it is decided, `storing` "
+        "and `preparing` while the welcome waits for the store or for a snapshot, `live_v1` "
         "and `live_v2` after their welcome.",
         label="state",
     )

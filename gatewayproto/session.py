@@ -246,6 +246,8 @@ class Session:
             principal=state["principal"],
         )
         session.journal = Journal.from_state(_retention(config), state["journal"])
+        if (state["projection"] is None) != config.application_snapshots:
+            raise ValueError("the session was saved with another application_snapshots")
         if session.projection is not None:
             session.projection.load(state["projection"])
         if state["built"] is not None:

@@ -189,8 +189,11 @@ def labs(state: ClientState, trigger: Trigger) -> Iterator[Lab]:
                 lab.close()
                 lab.try_again()
             resync = {"resync_required": True} if state is S.RESYNCING else {}
-            head = 9 if trigger is T.PONG else 5
-            lab.server(lab.welcome_v1(cursor=head, oldest_cursor=1, **resync))
+            if trigger is T.PONG:  # from a server that names no floor, and is ahead
+                lab.server(lab.welcome_v1(cursor=9, **resync))
+                lab.server(lab.welcome_v1(type="joined", cursor=9, **resync))
+            else:
+                lab.server(lab.welcome_v1(cursor=5, oldest_cursor=1, **resync))
             assert lab.state is state
             yield lab
     if state is S.HANDSHAKING:

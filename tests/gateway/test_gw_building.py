@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gatewayproto import ErrorCode, LocalProtocolError
+from gatewayproto import ErrorCode, Gateway, GatewayConfig, LocalProtocolError
 from gatewayproto.actions import (
     CommandDropped,
     SessionExpired,
@@ -482,3 +482,130 @@ def test_closing_is_stored_before_anybody_is_closed_and_outlives_a_crash() -> No
     again = attach(world, peer, since=5, epoch=peer.epoch)
     assert seqs(again.take()) == [6]
     assert again.code == 4508
+
+
+# -- several things in one turn ---------------------------------------------------------------
+
+
+def test_epoch_that_ends_a_closed_session_with_its_last_reader() -> None:
+    world = World.make(send_window=1, resume_window=8.0, heartbeat=500.0, stall_timeout=1000.0)
+    peer = world.connect(1, auto=False)
+    world.publish(peer.session_id)
+    world.give(CloseSession(session_id=peer.session_id))
+    world.advance(9.0)
+    world.give(ChangeEpoch(session_id=peer.session_id))
+    assert peer.code == 1012
+    assert len(world.hear(SessionExpired)) == 1
+
+
+@pytest.mark.parametrize("write_ahead", [False, True])
+def test_reader_of_a_closed_session_gets_the_rest_whose_snapshot_came_after_the_window(
+    write_ahead: bool,
+) -> None:
+    world, peer = building(resume_window=5.0, snapshot_timeout=100.0, write_ahead=write_ahead)
+    world.give(CloseSession(session_id=peer.session_id))
+    late = attach(world, peer, start="snapshot")
+    world.advance(20.0)
+    ready(world, 3)
+    frames = late.take()
+    assert kinds(frames) == ["hello_ok", "snapshot", "replay", "replay", "caught_up"]
+    assert frames[0]["resumed"] is True
+    assert late.code == 4508
+    assert len(world.hear(SessionExpired)) == 1
+
+
+def test_epoch_that_changes_while_a_state_waits_for_the_store_asks_once_for_the_new_one() -> None:
+    world, peer = building(write_ahead=True, max_snapshot_tries=1)
+    peer.send("resync")
+    old = world.hear(SnapshotNeeded)[-1]
+    world.late = True
+    world.give(ChangeEpoch(session_id=peer.session_id))
+    world.publish(peer.session_id)
+    ready(world, 6, epoch=old.epoch)
+    world.confirm()
+    (needed,) = world.hear(SnapshotNeeded)
+    assert (needed.attempt, needed.epoch != old.epoch) == (1, True)
+    assert not peer.closed
+
+
+def test_application_that_was_in_time_is_not_blamed_for_the_store() -> None:
+    world, peer = building(write_ahead=True, snapshot_timeout=3.0)
+    late = attach(world, peer, start="snapshot")
+    world.late = True
+    world.publish(peer.session_id)
+    ready(world, 6)
+    world.advance(4.0)
+    assert not late.closed
+    world.confirm()
+    assert kinds(late.take())[:2] == ["hello_ok", "snapshot"]
+
+
+def test_credentials_that_expire_before_the_welcome_end_the_wait() -> None:
+    world, peer = building(snapshot_timeout=100.0)
+    late = world.open()
+    late.send(
+        "hello", agent_id="agent", protocol_min=2, protocol_max=2, start="snapshot",
+        session_id=peer.session_id,
+    )  # fmt: skip
+    world.accept(late, expires_in=3.0)
+    world.advance(2.0)
+    assert not late.closed
+    world.advance(1.5)
+    assert (late.code, late.take()[-1]["code"]) == (4006, "auth_expired")
+
+
+def test_snapshot_that_comes_after_the_credentials_have_expired_is_for_nobody() -> None:
+    world, peer = building(snapshot_timeout=100.0)
+    late = world.open()
+    late.send(
+        "hello", agent_id="agent", protocol_min=2, protocol_max=2, start="snapshot",
+        session_id=peer.session_id,
+    )  # fmt: skip
+    world.accept(late, expires_in=3.0)
+    world.now += 5.0
+    ready(world)
+    assert kinds(late.take()) == ["hello_error"]
+    assert late.code == 4006
+
+
+def test_ping_says_where_a_peer_stands_that_got_half_a_snapshot_of_the_former_epoch() -> None:
+    world, peer = building(0, send_window=1, heartbeat=8.0, snapshot_timeout=1e6)
+    small = world.connect(session_id=peer.session_id, max_payload=1024, auto=False)
+    small.drain_all()
+    for _ in range(3):
+        world.publish(peer.session_id)
+    small.drain_all()
+    small.send("resync")
+    ready(world, state={"text": "x" * 5000})
+    assert small.owed
+    world.give(ChangeEpoch(session_id=peer.session_id))
+    small.drain()
+    world.advance(9.0)
+    pings = only(small.take(), "ping")
+    assert [each["cursor"] for each in pings] == [3]
+
+
+def test_closing_answers_what_is_stored_before_it_closes() -> None:
+    world, peer = building(write_ahead=True)
+    world.late = True
+    first = world.connect(session_id=peer.session_id, epoch=peer.epoch, since=5)
+    first.send("message", content="hi", request_id="r")
+    first.cut()
+    world.publish(peer.session_id)
+    assert peer.send("message", content="hi", request_id="r") == []
+    world.give(CloseSession(session_id=peer.session_id))
+    world.confirm()
+    acks = only(peer.take(), "message_ack")
+    assert [each["request_id"] for each in acks] == ["r"]
+    assert peer.code == 4508
+
+
+def test_state_of_another_way_to_build_snapshots_is_refused() -> None:
+    world, _ = building()
+    state = world.gateway.to_state(now=world.now)
+    for config in (GatewayConfig(), GatewayConfig(application_snapshots=True)):
+        if config.application_snapshots:
+            assert Gateway.recover(config, state, now=0.0).session_ids
+        else:
+            with pytest.raises(ValueError, match="application_snapshots"):
+                Gateway.recover(config, state, now=0.0)

@@ -7,7 +7,14 @@ import pytest
 from gatewayproto import ErrorCode, LocalProtocolError
 from gatewayproto.actions import CommandDropped, JoinRequested, SessionOpened, SubscriberJoined
 from gatewayproto.frames import ClientInfo
-from gatewayproto.inputs import Accept, ConnectionClosed, FrameReceived, Reject, TimerExpired
+from gatewayproto.inputs import (
+    Accept,
+    ConnectionClosed,
+    ConnectionOpened,
+    FrameReceived,
+    Reject,
+    TimerExpired,
+)
 from gatewayproto.versions import VersionRange
 from tests.gateway.gwworld import (
     MAX_INT,
@@ -435,3 +442,47 @@ def test_subscriber_joined_tells_what_was_decided() -> None:
         for event in world.hear(SubscriberJoined)
     ]
     assert found == [(1, False, 0, None), (2, True, 1, None), (3, True, 1, "epoch_changed")]
+
+
+@pytest.mark.parametrize(
+    ("message", "after", "why"),
+    [
+        ("\ud800", None, "cannot be sent"),
+        ("", float("nan"), "no time to wait"),
+        ("", float("inf"), "no time to wait"),
+        ("", -1.0, "no time to wait"),
+    ],
+)
+def test_rejection_that_cannot_be_sent_is_the_callers_mistake(
+    message: str, after: float | None, why: str
+) -> None:
+    world = World.make()
+    peer = world.open()
+    peer.send("hello", agent_id="agent", protocol_min=2, protocol_max=2)
+    before = world.state()
+    with pytest.raises(LocalProtocolError, match=why):
+        world.give(
+            Reject(
+                connection=peer.number,
+                code=ErrorCode.RATE_LIMITED,
+                message=message,
+                retry_after_seconds=after,
+            )
+        )
+    assert world.state() == before
+
+
+def test_rejection_leaves_out_words_that_its_peer_cannot_take() -> None:
+    world = World.make()
+    peer = world.open()
+    peer.send("hello", agent_id="agent", protocol_min=2, protocol_max=2, max_payload=1024)
+    world.give(Reject(connection=peer.number, code=ErrorCode.AUTH_UNAUTHORIZED, message="x" * 3000))
+    (answer,) = peer.take()
+    assert (answer["code"], answer["message"]) == ("auth_unauthorized", "")
+    assert peer.sizes[-1] <= 1024
+
+
+def test_time_that_is_none_is_the_callers_mistake() -> None:
+    world = World.make()
+    with pytest.raises(LocalProtocolError, match="no time"):
+        world.give(ConnectionOpened(connection=1, timestamp=float("nan")))

@@ -187,7 +187,14 @@ def test_gauges_are_how_things_stand() -> None:
     old.send("message", content="2")
     world.give(CloseSession(session_id=slow.session_id))
     metrics = check(world)
-    assert metrics.connections == {"opening": 1, "joining": 1, "live_v1": 1, "live_v2": 2}
+    assert metrics.connections == {
+        "opening": 1,
+        "joining": 1,
+        "storing": 0,
+        "preparing": 0,
+        "live_v1": 1,
+        "live_v2": 2,
+    }
     assert (metrics.sessions, metrics.sessions_sealed, metrics.subscribers) == (2, 1, 3)
     assert (metrics.lag_max, metrics.lag_total) == (3, 5)
     info = world.gateway.session(slow.session_id)

@@ -210,6 +210,19 @@ def ahead(state: State) -> tuple[World, Peer]:
     return world, peer
 
 
+def expiring(state: State) -> tuple[World, Peer]:
+    """Its credentials will not be good for as long as the welcome has to wait."""
+    world = patient(write_ahead=state is State.STORING)
+    if state not in {State.STORING, State.PREPARING}:
+        return world, arrive(world, state, auto=True)
+    fields = needing_a_snapshot(world) if state is State.PREPARING else {}
+    world.late = state is State.STORING
+    peer = world.open()
+    world.give(FrameReceived(peer.number, encode(handshake("hello", 2, **fields))))
+    world.accept(peer, expires_in=20.0)
+    return world, peer
+
+
 def recovered_to_build(state: State) -> tuple[World, Peer]:
     """The session is one that was stored, and its snapshots are the application's to build."""
     return recovered(state, application_snapshots=True, snapshot_timeout=100.0)
@@ -236,7 +249,7 @@ def recovered(state: State, **options: Any) -> tuple[World, Peer]:
 
 
 CIRCUMSTANCES: tuple[Circumstance, ...] = (
-    *(denied, flooded, ahead, recovered, recovered_to_build),
+    *(denied, flooded, ahead, recovered, recovered_to_build, expiring),
     *(easy, tight, overrun, foreign, deployed, sealed),
     *(building, building_tightly, building_for_deployed, building_around_giants),
 )

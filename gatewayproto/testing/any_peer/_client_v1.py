@@ -71,11 +71,11 @@ class V1Book(LiveBook):
 
     def _see_pong_v1(self) -> None:
         head = self.linked.head or 0
-        if self.phase != "live" or head <= self.cursor:
+        if self.phase != "live" or head <= self.cursor or self.linked.has_floor:
             return
         if self._is_known_hole():
             self.witnessed.add("known hole at the tail")
-            self._skip_to(head, "trimmed")
+            self.give_up("gap")
         else:
             self.gap(head)
 
