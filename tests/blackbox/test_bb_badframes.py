@@ -140,7 +140,6 @@ def test_a_malformed_frame_is_told_to_version_1_too(gateway: Gateway, text: str)
     follower.live()
 
 
-@pytest.mark.on_trio
 @pytest.mark.parametrize("text", MALFORMED.values(), ids=MALFORMED)
 def test_a_malformed_frame_before_the_welcome_closes_at_once(gateway: Gateway, text: str) -> None:
     peer = gateway.connect()

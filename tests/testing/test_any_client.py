@@ -101,6 +101,7 @@ def broken(mutant: str) -> Broken:
     return found.value
 
 
+@pytest.mark.deep  # every run of the tests repeats the seed that shows each
 @pytest.mark.parametrize("mutant", [each for each in MUTANTS if MUTANTS[each].at == "client"])
 def test_known_bugs_of_clients_are_seen_without_a_gateway(mutant: str) -> None:
     error = broken(mutant)

@@ -153,6 +153,7 @@ STORELESS = [
 """The bugs of gateways that have no store: any peer's gateway has none."""
 
 
+@pytest.mark.deep  # every run of the tests repeats the seed that shows each
 @pytest.mark.parametrize("mutant", STORELESS)
 def test_known_bugs_of_gateways_are_seen_without_a_client(mutant: str) -> None:
     about = ABOUT.get(mutant, "")
