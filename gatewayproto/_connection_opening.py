@@ -128,9 +128,8 @@ def attach_awaited(link: Link, _: object, now: float) -> None:
 
 
 def reject_expired(link: Link, _: object, now: float) -> None:
-    """The credentials expired before the welcome."""
-    if link.expires is not None and now >= link.expires:
-        _reject(link, ErrorCode.AUTH_EXPIRED, "the credentials have expired", now)
+    """The credentials expired before the welcome; no other deadline is set there."""
+    _reject(link, ErrorCode.AUTH_EXPIRED, "the credentials have expired", now)
 
 
 def _enter(link: Link, accepted: Accept, decision: Decision, session: Session, now: float) -> None:

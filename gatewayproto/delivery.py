@@ -218,9 +218,7 @@ class Delivery:
 
     def _state(self, session: Session) -> State | None:
         """A state that this subscriber can go on from, and that takes it nowhere back."""
-        least = session.floor(self.version)
-        if self.due is not None:
-            least = max(least, self.due.least)
+        least = max(session.floor(self.version), 0 if self.due is None else self.due.least)
         if self.sent is not None:
             least = max(least, self.sent, self.position)
         return session.state(least)

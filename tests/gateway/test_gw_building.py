@@ -609,3 +609,31 @@ def test_state_of_another_way_to_build_snapshots_is_refused() -> None:
         else:
             with pytest.raises(ValueError, match="application_snapshots"):
                 Gateway.recover(config, state, now=0.0)
+
+
+@pytest.mark.parametrize("how", ["moved", "recovered"])
+def test_closing_that_waits_for_the_store_is_not_forgotten(how: str) -> None:
+    world, peer = building(write_ahead=True, checkpoint_every=1)
+    world.late = True
+    world.publish(peer.session_id)
+    world.give(CloseSession(session_id=peer.session_id))
+    if how == "moved":
+        world.restore(later=512.0)
+        world.confirm()
+        assert seqs(peer.take()) == [6]
+        assert peer.code == 4508
+    else:
+        world.recover(unbroken=True)
+        world.late = False
+        world.confirm()
+        again = attach(world, peer, since=5, epoch=peer.epoch)
+        world.confirm()
+        assert seqs(again.drain_all()) == [6]
+        assert again.code == 4508
+
+
+def test_session_whose_states_the_application_builds_is_stored_whole_without_any() -> None:
+    world, peer = building(write_ahead=True, checkpoint_every=1)
+    world.crash(unbroken=True)
+    again = attach(world, peer, since=3, epoch=peer.epoch)
+    assert seqs(again.take()) == [4, 5]
