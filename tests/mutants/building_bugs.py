@@ -22,7 +22,7 @@ STATE_BUGS: Final = (
         "a state that an application built is sent, though the journal cannot go on from it",
         "gateway",
         edits(
-            Edit("delivery:Delivery._state", "least = session.floor(self.version)", "least = 0"),
+            Edit("delivery:Delivery._state", "session.floor(self.version)", "0"),
             Edit("handshake:Decision.state", "floor = self.session.floor(version)", "floor = 0"),
         ),
     ),
