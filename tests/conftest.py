@@ -6,6 +6,9 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from tests.last_steps import LastSteps
+from tests.untraced import untraced
+
+__all__ = ["untraced"]
 
 # The same examples on every machine and every run: a failure is one for everybody.
 settings.register_profile(
